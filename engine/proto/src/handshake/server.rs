@@ -1,0 +1,168 @@
+//! The server's end of the opening handshake.
+//!
+//! Never keeps the request: an [`Offer`] borrows it, and its accept value can be copied out.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{ACCEPT_BYTES, OWN_HEADERS, accept_for, is_key};
+use crate::http::{
+    Fields, InvalidHeader, Method, Request, RequestError, is_token, list,
+    response::{append_header, check_header},
+};
+
+/// Most subprotocols one request may offer. Applications offer one to three; the limit keeps the
+/// search for duplicates cheap.
+pub const PROTOCOLS_MAX: usize = 32;
+
+/// A client's wish for a WebSocket connection, checked, to be accepted or refused.
+#[derive(Clone, Debug)]
+pub struct Offer<'a> {
+    accept: [u8; ACCEPT_BYTES],
+    fields: Fields<'a>,
+}
+
+impl<'a> Offer<'a> {
+    /// The Sec-WebSocket-Accept value of the answer, for [`append_accept`] when the request is
+    /// gone.
+    pub const fn accept(&self) -> [u8; ACCEPT_BYTES] {
+        self.accept
+    }
+
+    /// The subprotocols the client speaks, the preferred ones first; no duplicates.
+    pub fn protocols(&self) -> impl Iterator<Item = &'a str> + use<'a, '_> {
+        self.fields
+            .values("Sec-WebSocket-Protocol")
+            .flat_map(list)
+            .filter_map(|protocol| str::from_utf8(protocol).ok())
+    }
+
+    /// Whether the client speaks this subprotocol, in exactly these letters.
+    pub fn offers_protocol(&self, protocol: &str) -> bool {
+        self.protocols().any(|offered| offered == protocol)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// The client's offer, if the request asks for a WebSocket connection (RFC 6455 §4.2.1);
+    /// `None` for plain HTTP.
+    ///
+    /// Extensions on offer are ignored, whatever they look like: none is ever agreed to.
+    ///
+    /// # Errors
+    ///
+    /// It asks for one, but not as the RFC says.
+    pub fn upgrade(&self) -> Result<Option<Offer<'a>>, RequestError> {
+        let fields = self.headers();
+        if !fields.list_has("Upgrade", "websocket") {
+            return Ok(None);
+        }
+        if self.method() != Method::Get {
+            return Err(RequestError::Method);
+        }
+        if !fields.list_has("Connection", "upgrade") {
+            return Err(RequestError::Connection);
+        }
+        let Ok(Some(b"13")) = fields.only("Sec-WebSocket-Version") else {
+            return Err(RequestError::WebSocketVersion);
+        };
+        let accept = match fields.only("Sec-WebSocket-Key") {
+            Ok(Some(key)) if is_key(key) => accept_for(key),
+            _ => return Err(RequestError::WebSocketKey),
+        };
+        check_protocols(&fields)?;
+        Ok(Some(Offer { accept, fields }))
+    }
+}
+
+/// §4.1: "The elements that comprise this value MUST be non-empty strings with characters in the
+/// range U+0021 to U+007E not including separator characters [...] and MUST all be unique strings."
+fn check_protocols(fields: &Fields<'_>) -> Result<(), RequestError> {
+    let mut seen: [&[u8]; PROTOCOLS_MAX] = [&[]; PROTOCOLS_MAX];
+    for (count, protocol) in fields.values("Sec-WebSocket-Protocol").flat_map(list).enumerate() {
+        if count == PROTOCOLS_MAX || !is_token(protocol) || seen[..count].contains(&protocol) {
+            return Err(RequestError::WebSocketProtocol);
+        }
+        seen[count] = protocol;
+    }
+    Ok(())
+}
+
+/// Why a 101 cannot be written as asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// A header, or the subprotocol, is not fit to be sent.
+    InvalidHeader(InvalidHeader),
+    /// The client did not offer this subprotocol; it would fail the connection (RFC 6455 §4.1).
+    NotOffered,
+}
+
+impl From<InvalidHeader> for AcceptError {
+    fn from(error: InvalidHeader) -> Self {
+        Self::InvalidHeader(error)
+    }
+}
+
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidHeader(error) => error.fmt(f),
+            Self::NotOffered => f.write_str("subprotocol not offered by the client"),
+        }
+    }
+}
+
+impl core::error::Error for AcceptError {}
+
+/// Appends the 101 that accepts `offer` (RFC 6455 §4.2.2), with one of its subprotocols or none.
+///
+/// # Errors
+///
+/// The subprotocol was not offered, or a header may not be sent; nothing is appended.
+pub fn accept_response(
+    out: &mut Vec<u8>,
+    offer: &Offer<'_>,
+    protocol: Option<&str>,
+    headers: &[(&str, &str)],
+) -> Result<(), AcceptError> {
+    if protocol.is_some_and(|protocol| !offer.offers_protocol(protocol)) {
+        return Err(AcceptError::NotOffered);
+    }
+    append_accept(out, &offer.accept, protocol, headers)?;
+    Ok(())
+}
+
+/// As [`accept_response`], from the accept value alone: for an answer given later, when the
+/// request is gone. That `protocol` was offered is for the caller to know.
+///
+/// # Errors
+///
+/// The subprotocol is no token, or a header may not be sent: its name is no token, its value has a
+/// control character, or it is one this crate writes. Nothing is appended.
+pub fn append_accept(
+    out: &mut Vec<u8>,
+    accept: &[u8; ACCEPT_BYTES],
+    protocol: Option<&str>,
+    headers: &[(&str, &str)],
+) -> Result<(), InvalidHeader> {
+    for (name, value) in headers {
+        check_header(name, value, &OWN_HEADERS)?;
+    }
+    if protocol.is_some_and(|protocol| !is_token(protocol.as_bytes())) {
+        return Err(InvalidHeader);
+    }
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Accept: ",
+    );
+    out.extend_from_slice(accept);
+    out.extend_from_slice(b"\r\n");
+    if let Some(protocol) = protocol {
+        append_header(out, "Sec-WebSocket-Protocol", protocol);
+    }
+    for (name, value) in headers {
+        append_header(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Why a request is refused and why a header of ours is not sent.
+//!
+//! Never carries bytes of the peer: nothing it sent can come back in an answer.
+
+use core::fmt;
+
+use super::Response;
+
+/// A request that is answered with an error and a closed connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Not HTTP: bad request line, bare CR or LF, NUL, bad header name or value (RFC 9112 §2.2,
+    /// §3, §5). 400.
+    Malformed,
+    /// A version other than HTTP/1.1 (RFC 6455 §4.1). 400.
+    HttpVersion,
+    /// A request target that is neither a path nor an absolute URI (RFC 9112 §3.2). 400.
+    Target,
+    /// Host missing, empty, repeated or malformed (RFC 9112 §3.2). 400.
+    Host,
+    /// Origin repeated or not visible ASCII: no policy could judge it (RFC 6454 §7). 400.
+    Origin,
+    /// Content-Length repeated, empty or not a number (RFC 9112 §6.3). 400.
+    ContentLength,
+    /// A request with a body, announced by its length or by Transfer-Encoding; bodies are not read
+    /// here (RFC 9110 §7.8). 400.
+    Body,
+    /// A method other than GET and HEAD, or than GET for an upgrade (RFC 6455 §4.1). 405.
+    Method,
+    /// The request target is too long (RFC 9110 §15.5.15). 414.
+    TargetTooLong,
+    /// The head is too long (RFC 6585 §5). 431.
+    HeadTooLong,
+    /// Too many header fields (RFC 6585 §5). 431.
+    TooManyHeaders,
+    /// `Upgrade: websocket` without `Connection: upgrade` (RFC 6455 §4.2.1). 400.
+    Connection,
+    /// Sec-WebSocket-Version missing, repeated or not 13 (RFC 6455 §4.4). 426.
+    WebSocketVersion,
+    /// Sec-WebSocket-Key missing, repeated or not 16 bytes in base64 (RFC 6455 §4.2.1). 400.
+    WebSocketKey,
+    /// Sec-WebSocket-Protocol with an empty element, one that is no token, a duplicate, or too
+    /// many (RFC 6455 §4.1). 400.
+    WebSocketProtocol,
+}
+
+impl RequestError {
+    /// The status of the answer.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::TargetTooLong => 414,
+            Self::WebSocketVersion => 426,
+            Self::HeadTooLong | Self::TooManyHeaders => 431,
+            _ => 400,
+        }
+    }
+
+    /// What was wrong, in a few words.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed request",
+            Self::HttpVersion => "HTTP version is not 1.1",
+            Self::Target => "bad request target",
+            Self::Host => "bad Host",
+            Self::Origin => "bad Origin",
+            Self::ContentLength => "bad Content-Length",
+            Self::Body => "request body not accepted",
+            Self::Method => "method not allowed",
+            Self::TargetTooLong => "request target too long",
+            Self::HeadTooLong => "request head too long",
+            Self::TooManyHeaders => "too many header fields",
+            Self::Connection => "Connection lacks upgrade",
+            Self::WebSocketVersion => "Sec-WebSocket-Version is not 13",
+            Self::WebSocketKey => "bad Sec-WebSocket-Key",
+            Self::WebSocketProtocol => "bad Sec-WebSocket-Protocol",
+        }
+    }
+
+    /// The whole answer, with the headers its status asks for.
+    pub fn response(&self) -> Response {
+        let response = Response::new(self.status()).body("text/plain", self.reason().as_bytes());
+        match self {
+            Self::Method => response.own_header("Allow", "GET, HEAD"),
+            // RFC 6455 §4.4 and RFC 9110 §15.5.22.
+            Self::WebSocketVersion => response
+                .own_header("Upgrade", "websocket")
+                .own_header("Sec-WebSocket-Version", "13"),
+            _ => response,
+        }
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+/// A header that is not sent: its name is no token, its value has a byte that would break the
+/// head open (CR, LF, NUL, …), or it is one that this crate writes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidHeader;
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("header name or value not allowed")
+    }
+}
+
+impl core::error::Error for InvalidHeader {}

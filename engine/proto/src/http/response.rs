@@ -1,0 +1,149 @@
+//! An HTTP response that is the last on its connection.
+//!
+//! Never a 101, which has no body and no end; that is
+//! [`accept_response`](crate::handshake::accept_response).
+
+use alloc::{borrow::Cow, vec::Vec};
+
+use super::{InvalidHeader, is_field_value, is_token};
+
+/// A response with a status, headers and a body. It is written with its Content-Length and
+/// `Connection: close`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    status: u16,
+    /// Header lines, each with its CRLF.
+    lines: Vec<u8>,
+    body: Cow<'static, [u8]>,
+}
+
+impl Response {
+    /// A response without headers or body.
+    ///
+    /// # Panics
+    ///
+    /// If `status` is not a final status, 200 to 599.
+    pub const fn new(status: u16) -> Self {
+        assert!(status >= 200 && status <= 599, "a response has a status from 200 to 599");
+        Self { status, lines: Vec::new(), body: Cow::Borrowed(&[]) }
+    }
+
+    /// The status.
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Adds a header.
+    ///
+    /// # Errors
+    ///
+    /// The name is no token, the value has a control character, or it is one of Connection,
+    /// Content-Length and Transfer-Encoding, which are written here.
+    pub fn header(self, name: &str, value: &str) -> Result<Self, InvalidHeader> {
+        const OWN: [&str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
+        check_header(name, value, &OWN)?;
+        Ok(self.own_header(name, value))
+    }
+
+    /// Sets the body and the Content-Type that describes it. To be called once.
+    ///
+    /// # Panics
+    ///
+    /// If `content_type` is not fit for a header.
+    pub fn body(self, content_type: &str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        assert!(is_field_value(content_type.as_bytes()), "a content type is one line of text");
+        Self { body: body.into(), ..self.own_header("Content-Type", content_type) }
+    }
+
+    /// Appends the response; with `head_only`, the answer to a HEAD request, without its body.
+    pub fn write(&self, out: &mut Vec<u8>, head_only: bool) {
+        // RFC 9110 §6.4.1 and §8.6: these two have no body, and a 204 has no Content-Length.
+        let has_body = !matches!(self.status, 204 | 304);
+        out.extend_from_slice(b"HTTP/1.1 ");
+        append_number(out, self.status.into());
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(reason_phrase(self.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&self.lines);
+        if has_body {
+            out.extend_from_slice(b"Content-Length: ");
+            append_number(out, self.body.len());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"Connection: close\r\n\r\n");
+        if has_body && !head_only {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Adds a header of which only this crate decides.
+    pub(crate) fn own_header(mut self, name: &str, value: &str) -> Self {
+        append_header(&mut self.lines, name, value);
+        self
+    }
+}
+
+/// Whether a caller may send this header where the `own` ones are ours.
+pub(crate) fn check_header(name: &str, value: &str, own: &[&str]) -> Result<(), InvalidHeader> {
+    let is_ours = own.iter().any(|own| own.eq_ignore_ascii_case(name));
+    if is_ours || !is_token(name.as_bytes()) || !is_field_value(value.as_bytes()) {
+        return Err(InvalidHeader);
+    }
+    Ok(())
+}
+
+/// Appends one header line.
+pub(crate) fn append_header(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn append_number(out: &mut Vec<u8>, number: usize) {
+    if number >= 10 {
+        append_number(out, number / 10);
+    }
+    out.push(b'0' + (number % 10) as u8);
+}
+
+/// The words of RFC 9110 §15 and RFC 6585; empty for a status they do not name, which is allowed.
+const fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests;

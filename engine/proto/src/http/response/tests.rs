@@ -1,0 +1,112 @@
+//! Responses byte for byte, and headers that never get out.
+
+use alloc::{format, string::String, string::ToString, vec};
+
+use super::*;
+
+fn written(response: &Response, head_only: bool) -> String {
+    let mut out = vec![];
+    response.write(&mut out, head_only);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_response_is_a_status_headers_and_a_body() {
+    let page = Response::new(200).header("X-Y", "z \u{e9}").unwrap().body("text/html", &b"<p>"[..]);
+    let head = "HTTP/1.1 200 OK\r\nX-Y: z \u{e9}\r\nContent-Type: text/html\r\n\
+        Content-Length: 3\r\nConnection: close\r\n\r\n";
+    assert_eq!(written(&page, false), format!("{head}<p>"));
+    assert_eq!(written(&page, true), head);
+    assert_eq!(page.status(), 200);
+    let owned = Response::new(404).body("text/plain", vec![b'x'; 1234]);
+    assert!(written(&owned, true).contains("\r\nContent-Length: 1234\r\n"));
+}
+
+#[test]
+fn an_empty_body_has_a_length_where_a_body_could_be() {
+    let empty =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(written(&Response::new(503), false), empty);
+    for status in [204, 304] {
+        let text = written(&Response::new(status).body("a/b", &b"dropped"[..]), false);
+        assert!(!text.contains("Content-Length") && text.ends_with("close\r\n\r\n"), "{text}");
+    }
+}
+
+#[test]
+fn statuses_have_their_words_or_none() {
+    let table = [
+        (201, "Created"),
+        (202, "Accepted"),
+        (301, "Moved Permanently"),
+        (302, "Found"),
+        (303, "See Other"),
+        (307, "Temporary Redirect"),
+        (308, "Permanent Redirect"),
+        (400, "Bad Request"),
+        (401, "Unauthorized"),
+        (403, "Forbidden"),
+        (404, "Not Found"),
+        (405, "Method Not Allowed"),
+        (406, "Not Acceptable"),
+        (408, "Request Timeout"),
+        (409, "Conflict"),
+        (410, "Gone"),
+        (413, "Content Too Large"),
+        (414, "URI Too Long"),
+        (421, "Misdirected Request"),
+        (422, "Unprocessable Content"),
+        (426, "Upgrade Required"),
+        (429, "Too Many Requests"),
+        (431, "Request Header Fields Too Large"),
+        (500, "Internal Server Error"),
+        (501, "Not Implemented"),
+        (502, "Bad Gateway"),
+        (504, "Gateway Timeout"),
+        (505, "HTTP Version Not Supported"),
+        (299, ""),
+        (599, ""),
+    ];
+    for (status, words) in table {
+        let text = written(&Response::new(status), false);
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} {words}\r\n")), "{text}");
+    }
+}
+
+#[test]
+fn headers_that_break_the_head_open_are_refused() {
+    // undici CVE-2026-1527: CR and LF in what a caller passes on.
+    let table = [
+        ("", "a"),
+        ("a b", "c"),
+        ("a:", "b"),
+        ("a\r\nb", "c"),
+        ("\u{e9}", "a"),
+        ("a\0", "b"),
+        ("a", "b\r\nSet-Cookie: c"),
+        ("a", "\n"),
+        ("a", "\r"),
+        ("a", "\0"),
+        ("a", "\u{7f}"),
+        ("Connection", "keep-alive"),
+        ("content-length", "5"),
+        ("TRANSFER-ENCODING", "chunked"),
+    ];
+    for (name, value) in table {
+        let refused = Response::new(200).header(name, value);
+        assert_eq!(refused, Err(InvalidHeader), "{name:?}: {value:?}");
+    }
+    assert_eq!(InvalidHeader.to_string(), "header name or value not allowed");
+}
+
+#[test]
+#[should_panic(expected = "status from 200 to 599")]
+fn a_101_is_not_a_response() {
+    let _ = Response::new(101);
+}
+
+#[test]
+#[should_panic(expected = "one line of text")]
+fn a_content_type_is_one_line() {
+    let _ = Response::new(200).body("a\r\nb", &b""[..]);
+}

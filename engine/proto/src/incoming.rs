@@ -1,0 +1,386 @@
+//! The incoming half: bytes of the peer become messages and control frames.
+//!
+//! Never answers (that is [`Outgoing`](crate::Outgoing)'s part), never reads a clock, and never
+//! believes a declared length: memory follows the bytes that came.
+
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::{
+    error::ProtocolError,
+    events::Events,
+    frame::{self, HEADER_BYTES_MAX, Header, Opcode},
+    mask,
+    message::Kind,
+    role::Role,
+    utf8,
+};
+
+/// What one message of the peer may cost us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncomingLimits {
+    /// Longest message in bytes, whether in one frame or in fragments. Default: 1 MiB.
+    ///
+    /// A longer one fails with 1009 at the header that says so.
+    pub message_bytes_max: usize,
+    /// What each fragment of a fragmented message is charged beside its bytes. Default: 128.
+    ///
+    /// Bytes and charges together may reach twice `message_bytes_max` plus
+    /// [`FRAGMENTS_FREE`](Self::FRAGMENTS_FREE) charges; beyond it 1009. So a message within the
+    /// limit always passes if its fragments have at least this many bytes on average, and endless
+    /// empty fragments do not.
+    pub fragment_charge_bytes: usize,
+}
+
+impl IncomingLimits {
+    /// Number of fragments whose charge is covered whatever the limit, so that a small limit still
+    /// admits a message in a few pieces.
+    pub const FRAGMENTS_FREE: u64 = 64;
+
+    /// What a fragmented message may cost, bytes and charges together.
+    fn cost_bytes_max(&self) -> u64 {
+        let bytes = (self.message_bytes_max as u64).saturating_mul(2);
+        bytes.saturating_add(self.charge_bytes(Self::FRAGMENTS_FREE))
+    }
+
+    fn charge_bytes(&self, fragments: u64) -> u64 {
+        fragments.saturating_mul(self.fragment_charge_bytes as u64)
+    }
+}
+
+impl Default for IncomingLimits {
+    fn default() -> Self {
+        // 1 MiB is what NATS and Socket.IO allow by default. 128 bytes is what the `ws` package
+        // settled on after its fragment floods: a fragment costs us no memory of its own, but work
+        // of the order of copying as much.
+        Self { message_bytes_max: 1 << 20, fragment_charge_bytes: 128 }
+    }
+}
+
+/// The state of what a peer sends. Between messages it owns no heap memory.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The message so far, behind it the part of a control frame that cut into it.
+    buffer: Vec<u8>,
+    pub(crate) step: Step,
+    /// Bytes at the start of `buffer` settled as UTF-8. 0 ≤ here ≤ `buffer.len()`.
+    settled_bytes: usize,
+    /// Fragments of the message so far.
+    fragments: u32,
+    /// The message under way, if it is fragmented.
+    fragmented: Option<Kind>,
+    pub(crate) role: Role,
+}
+
+// Every connection has one, idle or not; 72 bytes is what its slot has room for.
+const _: () = assert!(size_of::<Incoming>() <= 72);
+
+/// Where in the stream of frames we are.
+///
+/// ```text
+///   Rest ── part of a header ──▶ Header ── all of it ──▶ Payload ── its last byte ──▶ Rest
+///     └── a whole frame ──▶ Rest                any of them ── Close, violation ──▶ Ended
+/// ```
+///
+/// Inside a fragmented message, Between stands in the place of Rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Nothing is unfinished.
+    Rest,
+    /// No frame is unfinished, a fragmented message is.
+    Between,
+    /// The first `len` bytes of a header.
+    Header { bytes: [u8; HEADER_BYTES_MAX], len: u8 },
+    /// A frame whose payload is not all there.
+    Payload(Partial),
+    /// The peer has closed or broken the protocol; nothing is looked at any more.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Partial {
+    opcode: Opcode,
+    fin: bool,
+    /// Bytes at the end of `buffer` that belong to this frame, if it is a control frame.
+    control_bytes: u8,
+    /// Turned to the next byte; zero for an unmasked frame.
+    key: [u8; 4],
+    /// Payload bytes still to come.
+    remaining: u64,
+}
+
+/// How far a payload has come.
+pub(crate) enum Progress {
+    /// More bytes are needed.
+    Unfinished,
+    /// A fragment is over, its message is not.
+    Fragment,
+    /// The message is over.
+    Message(Kind, Vec<u8>),
+    /// The control frame is over.
+    Control(Opcode, Vec<u8>),
+}
+
+impl Incoming {
+    /// The start of a connection. `role` is ours: a server requires masked frames, a client
+    /// unmasked ones.
+    pub const fn new(role: Role) -> Self {
+        Self {
+            buffer: Vec::new(),
+            step: Step::Rest,
+            settled_bytes: 0,
+            fragments: 0,
+            fragmented: None,
+            role,
+        }
+    }
+
+    /// Takes the next bytes of the peer and lends what is in them, one event at a time.
+    ///
+    /// `input` is unmasked in place; its content afterwards is of no use. The events must be asked
+    /// for until there are none, or the bytes not looked at are lost. Where the input is cut makes
+    /// no difference to the events.
+    #[inline]
+    pub fn receive<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        limits: &'a IncomingLimits,
+    ) -> Events<'a> {
+        Events::new(self, input, limits)
+    }
+
+    /// Whether nothing is unfinished. An idle half owns no heap memory.
+    #[inline]
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Rest | Step::Ended)
+    }
+
+    /// Whether a frame or a fragmented message is unfinished: the time for a deadline to run.
+    #[inline]
+    pub const fn is_mid_message(&self) -> bool {
+        !self.is_idle()
+    }
+
+    /// Whether the peer has closed or broken the protocol, so that no event will follow.
+    #[inline]
+    pub const fn is_ended(&self) -> bool {
+        matches!(self.step, Step::Ended)
+    }
+
+    /// Heap bytes held for the unfinished message: at most twice what came of it, plus 4 KiB.
+    #[inline]
+    pub const fn buffered_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// The next header, if its bytes are all there; takes them out of `input`.
+    pub(crate) fn take_header(
+        &mut self,
+        input: &mut &mut [u8],
+        limits: &IncomingLimits,
+    ) -> Result<Option<Header>, ProtocolError> {
+        let (mut bytes, len) = match self.step {
+            Step::Header { bytes, len } => (bytes, usize::from(len)),
+            _ => ([0; HEADER_BYTES_MAX], 0),
+        };
+        let copied = input.len().min(HEADER_BYTES_MAX - len);
+        bytes[len..len + copied].copy_from_slice(&input[..copied]);
+        match self.check_header(&bytes[..len + copied], limits)? {
+            Some((header, header_bytes)) => {
+                cut(input, header_bytes - len);
+                self.rest_or_between();
+                Ok(Some(header))
+            }
+            None => {
+                // Too short for a header, so the copy has taken all there was.
+                cut(input, copied);
+                if len + copied > 0 {
+                    self.step = Step::Header { bytes, len: (len + copied) as u8 };
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether this frame can be lent where it lies, once all of it is there: a control frame or a
+    /// message of one frame.
+    pub(crate) const fn is_lent_in_place(&self, header: &Header) -> bool {
+        header.opcode.is_control() || (header.fin && self.fragmented.is_none())
+    }
+
+    /// Takes in a header whose payload goes through the buffer.
+    pub(crate) fn start_payload(&mut self, header: &Header) -> Partial {
+        if !self.is_lent_in_place(header) {
+            self.fragmented.get_or_insert(kind(header.opcode));
+            self.fragments = self.fragments.saturating_add(1);
+        }
+        Partial {
+            opcode: header.opcode,
+            fin: header.fin,
+            control_bytes: 0,
+            key: header.mask.unwrap_or_default(),
+            remaining: header.payload_bytes,
+        }
+    }
+
+    /// Takes what there is of a payload out of `input`.
+    pub(crate) fn take_payload(
+        &mut self,
+        mut partial: Partial,
+        input: &mut &mut [u8],
+    ) -> Result<Progress, ProtocolError> {
+        let piece_bytes = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
+        let piece = cut(input, piece_bytes.min(input.len()));
+        self.append(&mut partial, piece);
+        if partial.opcode.is_control() {
+            if partial.remaining > 0 {
+                self.step = Step::Payload(partial);
+                return Ok(Progress::Unfinished);
+            }
+            return Ok(Progress::Control(partial.opcode, self.finish_control(&partial)));
+        }
+        let kind = self.fragmented.unwrap_or(kind(partial.opcode));
+        if partial.remaining == 0 && partial.fin {
+            return Ok(Progress::Message(kind, self.finish_message()));
+        }
+        // §8.1: a text fails as soon as it cannot become valid.
+        if kind == Kind::Text {
+            self.settled_bytes += utf8::settled_bytes(&self.buffer[self.settled_bytes..])?;
+        }
+        if partial.remaining > 0 {
+            self.step = Step::Payload(partial);
+            return Ok(Progress::Unfinished);
+        }
+        self.rest_or_between();
+        Ok(Progress::Fragment)
+    }
+
+    /// The peer has said its last word.
+    #[cold]
+    pub(crate) fn end(&mut self) {
+        *self = Self { step: Step::Ended, ..Self::new(self.role) };
+    }
+
+    /// The peer has broken the protocol.
+    #[cold]
+    pub(crate) fn fail<T>(&mut self, error: ProtocolError) -> Option<Result<T, ProtocolError>> {
+        self.end();
+        Some(Err(error))
+    }
+
+    /// All rules for the header at the start of `bytes`, in the order in which bytes come, so that
+    /// the verdict does not depend on how many there are.
+    fn check_header(
+        &self,
+        bytes: &[u8],
+        limits: &IncomingLimits,
+    ) -> Result<Option<(Header, usize)>, ProtocolError> {
+        let Some(&first) = bytes.first() else {
+            return Ok(None);
+        };
+        self.check_order(frame::check_first(first)?)?;
+        if let Some(&second) = bytes.get(1) {
+            frame::check_mask(self.role, second)?;
+        }
+        let Some((header, header_bytes)) = Header::decode(bytes)? else {
+            return Ok(None);
+        };
+        self.check_cost(&header, limits)?;
+        Ok(Some((header, header_bytes)))
+    }
+
+    /// §5.4: fragments of one message follow each other, with nothing but control frames between.
+    fn check_order(&self, opcode: Opcode) -> Result<(), ProtocolError> {
+        match (opcode, self.fragmented) {
+            (Opcode::Continuation, None) => Err(ProtocolError::NothingToContinue),
+            (Opcode::Text | Opcode::Binary, Some(_)) => Err(ProtocolError::MessageInterrupted),
+            _ => Ok(()),
+        }
+    }
+
+    /// §10.4: the limits, from the header alone.
+    fn check_cost(&self, header: &Header, limits: &IncomingLimits) -> Result<(), ProtocolError> {
+        if header.opcode.is_control() {
+            return Ok(());
+        }
+        let message_bytes = (self.buffer.len() as u64).saturating_add(header.payload_bytes);
+        if message_bytes > limits.message_bytes_max as u64 {
+            return Err(ProtocolError::MessageTooBig);
+        }
+        if self.is_lent_in_place(header) {
+            return Ok(());
+        }
+        let charge_bytes = limits.charge_bytes(u64::from(self.fragments) + 1);
+        if message_bytes.saturating_add(charge_bytes) > limits.cost_bytes_max() {
+            return Err(ProtocolError::TooManyFragments);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, partial: &mut Partial, piece: &mut [u8]) {
+        mask::unmask(piece, partial.key);
+        partial.key = mask::rotate(partial.key, piece.len());
+        partial.remaining -= piece.len() as u64;
+        if partial.opcode.is_control() {
+            // A control payload has at most 125 bytes.
+            partial.control_bytes += piece.len() as u8;
+        }
+        self.reserve(partial, piece.len());
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// Makes room for `piece_bytes` more: doubling, but never more than the message can still use.
+    fn reserve(&mut self, partial: &Partial, piece_bytes: usize) {
+        let needed = self.buffer.len() + piece_bytes;
+        if needed <= self.buffer.capacity() {
+            return;
+        }
+        let mut capacity = needed.saturating_mul(2);
+        // Only the last frame of a message tells its end. A control frame does not, and must not
+        // make a long message move again for every few bytes.
+        if partial.fin && !partial.opcode.is_control() {
+            let remaining = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
+            capacity = capacity.min(needed.saturating_add(remaining));
+        }
+        self.buffer.reserve_exact(capacity - self.buffer.len());
+    }
+
+    fn rest_or_between(&mut self) {
+        self.step = match self.fragmented {
+            Some(_) => Step::Between,
+            None => Step::Rest,
+        };
+    }
+
+    /// Hands out the message; what is left owns nothing.
+    fn finish_message(&mut self) -> Vec<u8> {
+        mem::replace(self, Self::new(self.role)).buffer
+    }
+
+    /// Hands out the control payload; what is left is the message it cut into, if any.
+    fn finish_control(&mut self, partial: &Partial) -> Vec<u8> {
+        self.rest_or_between();
+        if self.fragmented.is_none() {
+            return mem::take(&mut self.buffer);
+        }
+        self.buffer.split_off(self.buffer.len() - usize::from(partial.control_bytes))
+    }
+}
+
+/// The type that the first frame of a message gives it.
+const fn kind(opcode: Opcode) -> Kind {
+    match opcode {
+        Opcode::Text => Kind::Text,
+        _ => Kind::Binary,
+    }
+}
+
+/// Cuts the first `bytes` bytes off `input`.
+fn cut<'a>(input: &mut &'a mut [u8], bytes: usize) -> &'a mut [u8] {
+    let (front, rest) = mem::take(input).split_at_mut(bytes);
+    *input = rest;
+    front
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The seeds of the corpora: small inputs that reach each part of what is fuzzed.
+//!
+//! Never random: the same seeds every time, so that the files can be compared with them.
+
+use ringwire_proto::{Header, Opcode, client_request, mask};
+
+/// One input of one target's corpus.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    /// The target whose corpus it is in.
+    pub target: &'static str,
+    /// What it is, a part of its file name.
+    pub name: String,
+    /// The input.
+    pub bytes: Vec<u8>,
+}
+
+/// Role and limit in front of the streams of `frame` and `cuts`: the limit is 255 times 16 bytes.
+const SERVER: [u8; 2] = [0, 255];
+const CLIENT: [u8; 2] = [1, 255];
+
+/// The mask key of the RFC's examples (RFC 6455 §5.7).
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// All seeds.
+pub fn seeds() -> Vec<Seed> {
+    let mut all = Vec::new();
+    for (name, frames) in streams() {
+        let server = stream(&frames, Some(KEY));
+        let client = stream(&frames, None);
+        // Cuts: three pieces of 1, 2 and 5 bytes, then the rest.
+        all.push(seed("cuts", name, &[&SERVER, &[3, 1, 2, 5], &server]));
+        all.push(seed("frame", name, &[&SERVER, &server]));
+        all.push(seed("frame", &format!("{name}-unmasked"), &[&CLIENT, &client]));
+    }
+    for (name, bytes) in violations() {
+        all.push(seed("cuts", name, &[&SERVER, &[3, 1, 2, 5], bytes]));
+        all.push(seed("frame", name, &[&SERVER, bytes]));
+    }
+    all.extend(heads().iter().map(|(name, head)| seed("handshake", name, &[head])));
+    for (name, payload) in CLOSE_PAYLOADS {
+        all.push(seed("close_payload", name, &[payload]));
+    }
+    for (name, cut, bytes) in [("empty", 0, 0), ("word", 3, 8), ("tail", 9, 21), ("long", 64, 130)]
+    {
+        all.push(seed("mask", name, &[&[cut, 1], &KEY, &vec![b'm'; bytes]]));
+    }
+    all
+}
+
+fn seed(target: &'static str, name: &str, parts: &[&[u8]]) -> Seed {
+    Seed { target, name: name.into(), bytes: parts.concat() }
+}
+
+type Frame = (bool, Opcode, Vec<u8>);
+
+/// Streams of frames that keep the rules.
+fn streams() -> Vec<(&'static str, Vec<Frame>)> {
+    use Opcode::{Binary, Close, Continuation, Ping, Pong, Text};
+    let bye = [&1000u16.to_be_bytes()[..], b"bye"].concat();
+    vec![
+        ("text", vec![(true, Text, b"Hello".to_vec())]),
+        ("empty", vec![(true, Text, vec![]), (true, Binary, vec![])]),
+        ("length-126", vec![(true, Binary, vec![7; 126])]),
+        ("three", vec![(true, Text, "é".into()), (true, Binary, vec![1]), (true, Pong, vec![])]),
+        (
+            "fragments",
+            vec![
+                (false, Text, b"H".to_vec()),
+                (true, Ping, b"between".to_vec()),
+                (false, Continuation, vec![]),
+                (true, Continuation, b"ello".to_vec()),
+            ],
+        ),
+        (
+            "character-split",
+            vec![(false, Text, vec![0xf0, 0x9f]), (true, Continuation, vec![0x98, 0x80])],
+        ),
+        ("character-unfinished", vec![(true, Text, vec![0xe2, 0x82])]),
+        ("surrogate", vec![(false, Text, vec![0xed, 0xa0, 0x80])]),
+        ("close-empty", vec![(true, Close, vec![]), (true, Text, b"ignored".to_vec())]),
+        ("close", vec![(false, Binary, vec![1]), (true, Close, bye)]),
+        ("close-code-bad", vec![(true, Close, vec![0x03, 0xed])]),
+        ("too-big", vec![(true, Binary, vec![0; 4081])]),
+        ("empty-fragments", {
+            let mut frames = vec![(false, Continuation, vec![]); 200];
+            frames[0].1 = Text;
+            frames
+        }),
+    ]
+}
+
+/// Starts of frames that break a rule in the header.
+fn violations() -> [(&'static str, &'static [u8]); 9] {
+    [
+        ("reserved-bit", &[0xc1, 0x80]),
+        ("reserved-opcode", &[0x83]),
+        ("ping-fragmented", &[0x09, 0x80]),
+        ("ping-too-long", &[0x89, 0xfe]),
+        ("mask-missing", &[0x81, 0x00]),
+        ("length-2-not-minimal", &[0x82, 0xfe, 0, 125]),
+        ("length-8-not-minimal", &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff]),
+        ("length-top-bit", &[0x82, 0xff, 0x80]),
+        ("length-2-to-63", &[0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0]),
+    ]
+}
+
+fn stream(frames: &[Frame], key: Option<[u8; 4]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (fin, opcode, payload) in frames {
+        let payload_bytes = payload.len() as u64;
+        Header { fin: *fin, rsv: 0, opcode: *opcode, mask: key, payload_bytes }.append(&mut out);
+        let payload_start = out.len();
+        out.extend_from_slice(payload);
+        mask::unmask(&mut out[payload_start..], key.unwrap_or_default());
+    }
+    out
+}
+
+/// Heads that are accepted, and near misses.
+fn heads() -> Vec<(&'static str, Vec<u8>)> {
+    let mut upgrade = Vec::new();
+    client_request(&mut upgrade, "a.example", "/ws?a=b%20c", [7; 16], &["chat", "v2"], &[])
+        .expect("every part may be sent");
+    let text = String::from_utf8(upgrade.clone()).expect("a request is text");
+    let with = |from: &str, to: &str| text.replace(from, to).into_bytes();
+    vec![
+        ("upgrade", upgrade),
+        ("plain", b"HEAD http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n".to_vec()),
+        ("version-8", with("Version: 13", "Version: 8")),
+        ("key-short", with("Key: B", "Key: ")),
+        ("connection-list", with("Connection: Upgrade", "Connection: keep-alive, upgrade")),
+        ("connection-substring", with("Connection: Upgrade", "Connection: noupgrade")),
+        ("protocol-empty", with("chat, v2", "chat,, v2")),
+        ("protocol-twice", with("chat, v2", "chat, chat")),
+        ("extensions", with("Host:", "Sec-WebSocket-Extensions: ;;\"=, x;y=\"\r\nHost:")),
+        ("host-twice", with("Host: ", "Host: b\r\nHost: ")),
+        ("origin", with("Host: ", "Origin: http://a.example\r\nHost: ")),
+        ("length-twice", with("Host: ", "Content-Length: 0\r\nContent-Length: 1\r\nHost: ")),
+        ("chunked", with("Host: ", "Transfer-Encoding: chunked\r\nHost: ")),
+        ("line-feed-bare", with("\r\nHost", "\nHost")),
+        ("fold", with("Host: ", "Host:\r\n ")),
+        ("high-bytes", with("chat", "\u{80}\u{ff}")),
+        (
+            "response",
+            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n".to_vec(),
+        ),
+    ]
+}
+
+const CLOSE_PAYLOADS: [(&str, &[u8]); 7] = [
+    ("empty", b""),
+    ("one-byte", b"\x03"),
+    ("normal", b"\x03\xe8"),
+    ("reserved", b"\x03\xed"),
+    ("application", b"\x0b\xb8reason"),
+    ("reason-bad", b"\x03\xe8\xed\xa0\x80"),
+    ("reason-cut", b"\x03\xe8\xc3"),
+];
