@@ -1,0 +1,262 @@
+//! Every limit of the engine: unit, default, and the reason for the default.
+//! Nothing elsewhere in the engine decides how much of anything there may be.
+
+use ringwire_proto::{HeadLimits, IncomingLimits};
+
+use crate::error::SetupError;
+use crate::sys::RingConfig;
+
+/// The settings of a server; each is per shard or per connection as stated.
+///
+/// ```
+/// let config = ringwire::Config { message_bytes_max: 64 * 1024, ..ringwire::Config::default() };
+/// # assert_eq!(config.ping_interval_ms, 30_000);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A connection that has not finished its opening handshake by then is answered 408 and
+    /// closed; bytes dripping in do not extend it. Default 10,000: a handshake is one round
+    /// trip, and slow networks need seconds, not minutes.
+    pub handshake_timeout_ms: u32,
+    /// Largest request head, else 431. Default 8,192, what nginx and Apache accept.
+    pub head_bytes_max: usize,
+    /// Most header fields in a request, up to 128, else 431. Default 100, Apache's limit.
+    pub headers_max: usize,
+    /// Longest request target, else 414. Default 4,096: half a head.
+    pub target_bytes_max: usize,
+
+    /// Largest message, whole or in fragments, else close code 1009. Default 1 MiB, four
+    /// times what chat and telemetry need and far below what hurts.
+    pub message_bytes_max: usize,
+    /// What each fragment of a fragmented message costs beside its bytes, so that empty
+    /// fragments are not free. Default 128, the order of what parsing one costs.
+    pub fragment_charge_bytes: usize,
+    /// A message once begun must be whole by then, else 1008; 0 is never. Default 60,000:
+    /// 1 MiB takes that long at 140 kbit/s.
+    pub message_timeout_ms: u32,
+
+    /// A connection from which nothing at all has come for that long is closed with 1001;
+    /// 0 is never. Default 120,000. With pings on, a dead peer is found sooner.
+    pub idle_timeout_ms: u32,
+    /// A connection that has been quiet for that long is sent a ping; 0 is never. Default
+    /// 30,000: half of the 60 s after which common proxies and NATs forget a connection.
+    pub ping_interval_ms: u32,
+    /// A ping not followed by anything from the peer for that long closes with 1011.
+    /// Default 20,000: longer than a phone needs to change networks.
+    pub pong_timeout_ms: u32,
+    /// Control frames a peer may send in one second, else 1008; 0 is no limit. Default 100:
+    /// a browser sends none of its own, and a peer that measures latency a few.
+    pub control_frames_per_second_max: u32,
+    /// From the first Close frame (or refused request) to the end of the connection.
+    /// Default 5,000: a round trip for the peer's Close and one for its FIN.
+    pub close_timeout_ms: u32,
+    /// Input that is read and dropped while waiting for the peer's FIN. Default 1 MiB, what
+    /// a peer may have had in flight.
+    pub drain_bytes_max: usize,
+
+    /// With more than this many unsent bytes, `send` answers
+    /// [`Backpressure`](crate::SendStatus::Backpressure), and `on_drain` follows when it is
+    /// over. Default 64 KiB, uWebSockets' limit.
+    pub write_bytes_mark: usize,
+    /// Most unsent bytes of a connection. A message that does not fit is not queued: see
+    /// [`overflow`](Self::overflow). With nothing queued a single message of any size is.
+    /// Default 1 MiB.
+    pub write_bytes_max: usize,
+    /// What happens to a connection whose write buffer is full. Default
+    /// [`Overflow::Close`]: a peer sees every message or is closed, never a hole.
+    pub overflow: Overflow,
+    /// A peer that takes no byte for that long while some are waiting is cut off; 0 is
+    /// never. Default 30,000.
+    pub write_timeout_ms: u32,
+
+    /// Most connections of a shard; a further one is accepted and closed at once. Default
+    /// 65,536: address space is set aside for that many, memory only for those there are.
+    pub connections_max: usize,
+    /// Most topics one connection may be subscribed to; more are refused. Default 256.
+    pub subscriptions_max: usize,
+    /// Longest topic name in bytes; a longer one is refused. Default 256.
+    pub topic_bytes_max: usize,
+
+    /// Entries of the ring by which a shard publishes to the others. A shard that falls a
+    /// whole ring behind loses it all, counted in
+    /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost). Default 4,096.
+    pub broadcast_entries: usize,
+    /// Commands of other threads a shard's queue can hold; then `Handle` methods answer
+    /// [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.
+    pub command_entries: usize,
+
+    /// On SIGTERM or [`Handle::stop`](crate::Handle::stop): how long connections may take
+    /// for their closing handshake before they are cut off. Default 10,000.
+    pub drain_timeout_ms: u32,
+
+    /// Submission entries of a shard's ring. Default 1,024: the sends of a full tick and as
+    /// many again. Locked memory: 64 bytes each.
+    pub submission_entries: u32,
+    /// Completion entries. Default 4,096, four times the above: multishot operations
+    /// complete without being submitted. Locked memory: 16 bytes each.
+    pub completion_entries: u32,
+    /// Size of a receive buffer. Default 16 KiB: large messages arrive in few pieces, and of
+    /// a buffer only the pages that were written take memory.
+    pub receive_buffer_bytes: usize,
+    /// Receive buffers in use at first. Default 64: three times what the kernel fills in one
+    /// pass, small enough to stay in the cache.
+    pub receive_buffers_min: usize,
+    /// Receive buffers in use at most, a power of two up to 32,768. Default 1,024 (16 MiB
+    /// of address space).
+    pub receive_buffers_max: usize,
+}
+
+/// What happens when a message does not fit into a connection's write buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The connection is closed with 1013 (RFC 6455 §7.4.1, IANA registry: try again later).
+    Close,
+    /// The message is not queued, the connection stays. Whoever sends sees it in the answer
+    /// of `send`; a publish is counted in `Metrics::messages_dropped` only.
+    Drop,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            handshake_timeout_ms: 10_000,
+            head_bytes_max: 8_192,
+            headers_max: 100,
+            target_bytes_max: 4_096,
+            message_bytes_max: 1 << 20,
+            fragment_charge_bytes: 128,
+            message_timeout_ms: 60_000,
+            idle_timeout_ms: 120_000,
+            ping_interval_ms: 30_000,
+            pong_timeout_ms: 20_000,
+            control_frames_per_second_max: 100,
+            close_timeout_ms: 5_000,
+            drain_bytes_max: 1 << 20,
+            write_bytes_mark: 64 << 10,
+            write_bytes_max: 1 << 20,
+            overflow: Overflow::Close,
+            write_timeout_ms: 30_000,
+            connections_max: 65_536,
+            subscriptions_max: 256,
+            topic_bytes_max: 256,
+            broadcast_entries: 4_096,
+            command_entries: 1_024,
+            drain_timeout_ms: 10_000,
+            submission_entries: 1_024,
+            completion_entries: 4_096,
+            receive_buffer_bytes: 16 << 10,
+            receive_buffers_min: 64,
+            receive_buffers_max: 1_024,
+        }
+    }
+}
+
+impl Config {
+    /// Says what cannot work together, before a thread is started.
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
+        let rules = [
+            (self.handshake_timeout_ms > 0, "handshake_timeout_ms must be above 0"),
+            (self.close_timeout_ms > 0, "close_timeout_ms must be above 0"),
+            (
+                self.ping_interval_ms == 0 || self.pong_timeout_ms > 0,
+                "pong_timeout_ms must be above 0 where pings are sent",
+            ),
+            (self.head_bytes_max >= 256, "head_bytes_max must be at least 256"),
+            ((1..=128).contains(&self.headers_max), "headers_max must be between 1 and 128"),
+            (
+                self.message_bytes_max > 0 && self.message_bytes_max <= MESSAGE_BYTES_CEILING,
+                "message_bytes_max must be between 1 and 1 GiB",
+            ),
+            (
+                self.write_bytes_mark <= self.write_bytes_max,
+                "write_bytes_mark must not be above write_bytes_max",
+            ),
+            (
+                self.write_bytes_max <= MESSAGE_BYTES_CEILING,
+                "write_bytes_max must be at most 1 GiB",
+            ),
+            (
+                (1..=crate::driver::SLOTS_MAX).contains(&self.connections_max),
+                "connections_max must be between 1 and 2^28",
+            ),
+            (self.broadcast_entries > 0, "broadcast_entries must be above 0"),
+            (self.command_entries > 0, "command_entries must be above 0"),
+            (
+                (1..=32_768).contains(&self.submission_entries),
+                "submission_entries must be between 1 and 32,768",
+            ),
+            (
+                self.completion_entries >= 2 * self.submission_entries,
+                "completion_entries must be at least twice submission_entries",
+            ),
+            (
+                (512..=1 << 20).contains(&self.receive_buffer_bytes),
+                "receive_buffer_bytes must be between 512 and 1 MiB",
+            ),
+            (
+                self.receive_buffers_max.is_power_of_two() && self.receive_buffers_max <= 32_768,
+                "receive_buffers_max must be a power of two up to 32,768",
+            ),
+            (self.receive_buffers_min > 0, "receive_buffers_min must be above 0"),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(SetupError::Config { rule }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn ring(&self) -> RingConfig {
+        RingConfig {
+            submission_entries: self.submission_entries,
+            completion_entries: self.completion_entries,
+            receive_buffer_bytes: self.receive_buffer_bytes,
+            receive_buffers_min: self.receive_buffers_min,
+            receive_buffers_max: self.receive_buffers_max,
+        }
+    }
+
+    pub(crate) fn head_limits(&self) -> HeadLimits {
+        HeadLimits {
+            head_bytes_max: self.head_bytes_max,
+            headers_max: self.headers_max,
+            target_bytes_max: self.target_bytes_max,
+        }
+    }
+
+    pub(crate) fn incoming_limits(&self) -> IncomingLimits {
+        IncomingLimits {
+            message_bytes_max: self.message_bytes_max,
+            fragment_charge_bytes: self.fragment_charge_bytes,
+        }
+    }
+}
+
+/// Offsets into a write buffer and a run are 32 bits wide; a quarter of that leaves room
+/// for headers and for what one tick can add.
+const MESSAGE_BYTES_CEILING: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_work_together() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_before_a_thread_starts() {
+        let broken = [
+            Config { handshake_timeout_ms: 0, ..Config::default() },
+            Config { pong_timeout_ms: 0, ..Config::default() },
+            Config { message_bytes_max: 0, ..Config::default() },
+            Config { write_bytes_mark: 2 << 20, ..Config::default() },
+            Config { connections_max: 0, ..Config::default() },
+            Config { completion_entries: 1_024, ..Config::default() },
+            Config { receive_buffers_max: 1_000, ..Config::default() },
+        ];
+        for config in broken {
+            assert!(matches!(config.check(), Err(SetupError::Config { .. })), "{config:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The slab of a shard's slots, looked up by [`Key`] so that a late completion or a stale
+//! id never meets the next tenant. Never decides when a slot is freed.
+
+use slab::Slab;
+
+use crate::driver::Key;
+use crate::slot::Slot;
+
+pub(crate) struct Connections<S> {
+    slots: Slab<Slot<S>>,
+    /// The next tenant's generation. A counter of the whole shard: it repeats only after
+    /// 2³² connections, so two tenants of one slot never share it in practice, and a key is
+    /// compared, never trusted.
+    generation: u32,
+    slots_max: usize,
+}
+
+impl<S> Connections<S> {
+    /// Sets address space aside for `slots_max` slots, so that a growing server never
+    /// stops to move its slots. Pages are taken as slots are first used.
+    pub(crate) fn new(slots_max: usize) -> Self {
+        Self { slots: Slab::with_capacity(slots_max), generation: 0, slots_max }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.len() == self.slots_max
+    }
+
+    /// Puts a tenant in. The caller has made sure there is room.
+    pub(crate) fn insert(&mut self, make: impl FnOnce(Key) -> Slot<S>) -> Key {
+        assert!(!self.is_full());
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let key = Key { slot: entry.key() as u32, generation: self.generation };
+        entry.insert(make(key));
+        key
+    }
+
+    /// The slot, if `key`'s tenant still has it.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Slot<S>> {
+        self.slots.get_mut(key.slot as usize).filter(|slot| slot.session.key == key)
+    }
+
+    /// Whoever has the slot now: for lists that are kept exact (subscribers, timers).
+    #[inline]
+    pub(crate) fn tenant_mut(&mut self, slot: u32) -> &mut Slot<S> {
+        &mut self.slots[slot as usize]
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Slot<S> {
+        let slot = self.slots.remove(key.slot as usize);
+        assert_eq!(slot.session.key, key);
+        slot
+    }
+
+    /// The keys of all tenants, for the rare walk over everything.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.slots.iter().map(|(_, slot)| slot.session.key).collect()
+    }
+}

@@ -1,0 +1,306 @@
+//! The seam under the loop: what a shard asks of the kernel and what comes back.
+//!
+//! The shard is generic over [`Driver`]; the io_uring driver and any simulated one run
+//! the very same shard. Everything here is safe by ownership: bytes to be sent are moved
+//! into the driver and come back with their completion, received bytes are lent against a
+//! [`Lease`] that goes back with [`Driver::recycle`]. This file never touches a descriptor
+//! and never knows what a frame is.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+#[cfg(feature = "driver")]
+pub use crate::sys::{Listener, RingConfig, RingError, UringDriver, pin_to};
+
+/// Names one tenant of one slot: a completion for an earlier tenant does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Index into the shard's slab; less than 2²⁸.
+    pub slot: u32,
+    /// Differs between any two tenants of a shard's slots (until 2³² have come and gone).
+    pub generation: u32,
+}
+
+/// Slots a token can name: 28 bits.
+pub const SLOTS_MAX: usize = 1 << 28;
+
+/// What an operation is, in the low four bits of its `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Operation {
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+    Cancel = 4,
+    Close = 5,
+    Wake = 6,
+}
+
+/// `user_data` of every operation: operation (4 bits), slot (28), generation (32).
+/// Never a pointer, so a completion can at worst be ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) operation: Operation,
+    pub(crate) key: Key,
+}
+
+impl Token {
+    pub(crate) const fn new(operation: Operation, key: Key) -> Self {
+        Self { operation, key }
+    }
+
+    /// For operations that belong to the shard and not to a slot.
+    pub(crate) const fn of_shard(operation: Operation) -> Self {
+        Self::new(operation, Key { slot: 0, generation: 0 })
+    }
+
+    pub(crate) const fn encode(self) -> u64 {
+        debug_assert!((self.key.slot as usize) < SLOTS_MAX);
+        ((self.key.generation as u64) << 32) | ((self.key.slot as u64) << 4) | self.operation as u64
+    }
+
+    /// # Panics
+    ///
+    /// If the kernel returns a `user_data` that was never given to it.
+    pub(crate) fn decode(user_data: u64) -> Self {
+        let operation = match user_data & 0xF {
+            1 => Operation::Accept,
+            2 => Operation::Receive,
+            3 => Operation::Send,
+            4 => Operation::Cancel,
+            5 => Operation::Close,
+            6 => Operation::Wake,
+            _ => panic!("the kernel completed an operation this ring never queued: {user_data:#x}"),
+        };
+        let slot = (user_data >> 4) as u32 & (SLOTS_MAX as u32 - 1);
+        let generation = (user_data >> 32) as u32;
+        Self { operation, key: Key { slot, generation } }
+    }
+}
+
+/// A connected socket. Owned: only [`Driver::close`] ends it, so no number is used twice.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Socket(pub(crate) i32);
+
+/// A receive buffer the kernel has filled and the shard now holds.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a lease that is not recycled is a receive buffer lost"]
+pub struct Lease {
+    /// Which buffer of the driver's pool.
+    pub(crate) buffer: u16,
+    /// How many bytes the kernel wrote; at least one.
+    pub(crate) bytes: u32,
+}
+
+impl Lease {
+    /// How many bytes were received; at least one.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+}
+
+/// Bytes on their way out, owned by whoever holds them: shard or driver, never both.
+#[derive(Debug)]
+pub enum Outbound {
+    /// A connection's own sealed write buffer.
+    Own(Vec<u8>),
+    /// Part of a run shared by the subscribers of a topic.
+    Run(Run),
+}
+
+impl Outbound {
+    /// The bytes to send.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Run(run) => run.as_slice(),
+        }
+    }
+}
+
+/// A range of bytes published in one tick, shared by reference count within one shard.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub(crate) bytes: Rc<Vec<u8>>,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Run {
+    /// The bytes of the range.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// An error number of the kernel (`errno`), without a sign.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// The provided-buffer ring was empty: no fault of the connection.
+    pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
+
+    /// Whether accepting failed for want of descriptors or memory, which passes with time
+    /// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
+    #[must_use]
+    pub fn is_exhaustion(self) -> bool {
+        matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What the kernel says has happened.
+#[derive(Debug)]
+pub enum Completion {
+    /// A connection was accepted, or accepting failed.
+    Accepted {
+        /// The new socket; whoever takes this completion owns it.
+        result: Result<Socket, Errno>,
+        /// Whether the multishot accept is still armed.
+        more: bool,
+    },
+    /// Bytes arrived (`Some`), the peer sent FIN (`None`), or receiving failed.
+    Received {
+        /// The slot it was armed for.
+        key: Key,
+        /// At least one byte, end of stream, or the error.
+        result: Result<Option<Lease>, Errno>,
+        /// Whether the multishot receive is still armed.
+        more: bool,
+    },
+    /// A send is over, and the bytes come back.
+    Sent {
+        /// The slot it was queued for.
+        key: Key,
+        /// How many bytes from the given offset on the kernel took, possibly not all.
+        result: Result<u32, Errno>,
+        /// What was given to [`Driver::send`].
+        outbound: Outbound,
+    },
+    /// Another shard or thread wants this shard to look at its queues.
+    Woken,
+}
+
+/// How long a tick may wait for the first completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all: there is work left.
+    No,
+    /// Until a completion arrives or this many milliseconds are over.
+    Millis(u32),
+    /// Until a completion arrives.
+    Forever,
+}
+
+/// What a shard asks of the kernel.
+///
+/// Calls queue operations; [`tick`](Driver::tick) submits them all, waits, and collects
+/// completions. Per socket at most one receive and one send are in flight, and a socket
+/// is closed only when neither is.
+pub trait Driver {
+    /// Arms the multishot accept.
+    fn arm_accept(&mut self);
+
+    /// Ends the multishot accept; its last completion has `more == false`.
+    fn cancel_accept(&mut self);
+
+    /// Closes the listener, once the accept is over: further connects are refused.
+    fn close_listener(&mut self);
+
+    /// Arms the multishot receive of a socket.
+    fn arm_receive(&mut self, key: Key, socket: &Socket);
+
+    /// Queues one send of `outbound`, from byte `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// If nothing is left to send.
+    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize);
+
+    /// Cancels the receive and the send of a socket; both still complete.
+    fn cancel(&mut self, socket: &Socket);
+
+    /// Sends FIN after what the kernel has already taken; receiving goes on.
+    fn shut_down_write(&mut self, socket: &Socket);
+
+    /// Closes a socket that has nothing in flight.
+    fn close(&mut self, socket: Socket);
+
+    /// The bytes of a lease, for parsing and unmasking in place.
+    fn received<'a>(&'a mut self, lease: &'a Lease) -> &'a mut [u8];
+
+    /// Gives a receive buffer back to the kernel.
+    fn recycle(&mut self, lease: Lease);
+
+    /// Wakes another shard from its wait.
+    fn wake(&mut self, shard: usize);
+
+    /// Submits what was queued, waits for at most `wait`, and appends completions in the
+    /// order the kernel gave them, at most [`COMPLETIONS_PER_TICK_MAX`].
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>);
+
+    /// Ticks at which the completion queue had overflowed.
+    fn overflows(&self) -> u64;
+
+    /// Milliseconds on a clock that never goes back; a few of granularity.
+    fn now_ms(&self) -> u64;
+
+    /// The peer's address, if the socket still has one. Costs a system call.
+    fn peer_addr(socket: &Socket) -> Option<SocketAddr>
+    where
+        Self: Sized;
+}
+
+/// Completions taken in one tick, so that timers, broadcasts and other connections get
+/// their turn under any flood. 512: with 16 KiB receive buffers at most 8 MiB of input a
+/// tick, and far above what one kernel pass delivers (about 20 receives and the sends).
+pub const COMPLETIONS_PER_TICK_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_the_kernel() {
+        let operations = [
+            Operation::Accept,
+            Operation::Receive,
+            Operation::Send,
+            Operation::Cancel,
+            Operation::Close,
+            Operation::Wake,
+        ];
+        for operation in operations {
+            for slot in [0, 1, 77, SLOTS_MAX as u32 - 1] {
+                for generation in [0, 1, u32::MAX] {
+                    let token = Token::new(operation, Key { slot, generation });
+                    assert_eq!(Token::decode(token.encode()), token);
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "never queued")]
+    fn an_unknown_user_data_is_a_broken_assumption() {
+        Token::decode(0);
+    }
+}

@@ -1,0 +1,205 @@
+//! Why a server does not start, and why a handle's call was not taken.
+//! Faults of peers are not errors here: they are close codes and HTTP statuses.
+
+use std::net::SocketAddr;
+use std::{fmt, io};
+
+use crate::sys::RingError;
+
+/// Why a server did not start. Each names the cause and the remedy.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// A setting is out of its range or contradicts another.
+    Config {
+        /// The rule that does not hold.
+        rule: &'static str,
+    },
+    /// The text given to `listen` is no `ADDR:PORT`, or its name has no address.
+    Address {
+        /// The text as given.
+        address: String,
+        /// What resolving it said.
+        source: io::Error,
+    },
+    /// Another socket listens on the address.
+    AddressInUse {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on for another reason.
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// This kernel has no io_uring at all (`ENOSYS`).
+    Missing,
+    /// A seccomp filter forbids io_uring (`EPERM` while the sysctl allows it).
+    ForbiddenBySeccomp,
+    /// `kernel.io_uring_disabled` forbids io_uring.
+    ForbiddenBySysctl {
+        /// Its value, 1 or 2.
+        value: u8,
+    },
+    /// The rings do not fit into `RLIMIT_MEMLOCK` (`ENOMEM`), not even small ones.
+    LockedMemory,
+    /// The kernel is older than 6.1 or lacks an operation.
+    KernelTooOld {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// The machine refused something else: threads, descriptors, memory.
+    Machine {
+        /// The step that failed.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A shard's thread panicked; the panic's message went to standard error.
+    ShardPanicked {
+        /// Which one.
+        shard: usize,
+    },
+}
+
+impl SetupError {
+    /// Whether io_uring itself is not to be had here, so that tests may skip.
+    #[must_use]
+    pub fn is_io_uring_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing
+                | Self::ForbiddenBySeccomp
+                | Self::ForbiddenBySysctl { .. }
+                | Self::KernelTooOld { .. }
+        )
+    }
+
+    pub(crate) fn from_ring(error: RingError, sysctl: Option<u8>) -> Self {
+        match error {
+            RingError::TooOld { missing } => Self::KernelTooOld { missing },
+            RingError::Refused { step, source } => match source.raw_os_error() {
+                Some(libc::ENOSYS) => Self::Missing,
+                Some(libc::EPERM) => match sysctl {
+                    Some(value @ 1..) => Self::ForbiddenBySysctl { value },
+                    _ => Self::ForbiddenBySeccomp,
+                },
+                Some(libc::ENOMEM) => Self::LockedMemory,
+                _ => Self::Machine { step, source },
+            },
+        }
+    }
+
+    pub(crate) fn from_bind(address: SocketAddr, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            Self::AddressInUse { address }
+        } else {
+            Self::Listen { address, source }
+        }
+    }
+}
+
+/// The value of `kernel.io_uring_disabled` (kernel 6.6), if there is one.
+pub(crate) fn io_uring_disabled() -> Option<u8> {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config { rule } => write!(f, "the settings contradict themselves: {rule}"),
+            Self::Address { address, source } => {
+                write!(f, "cannot listen on \"{address}\": {source}; give ADDR:PORT, such as 127.0.0.1:9001")
+            }
+            Self::AddressInUse { address } => write!(
+                f,
+                "cannot listen on {address}: another process does; stop it (`ss -ltnp` names it) or choose another port (0 picks a free one)"
+            ),
+            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Missing => f.write_str(
+                "this kernel has no io_uring (ENOSYS): run Linux 6.1 or newer with CONFIG_IO_URING; some container runtimes and gVisor lack it",
+            ),
+            Self::ForbiddenBySeccomp => f.write_str(
+                "io_uring is forbidden by a seccomp filter (EPERM), as Docker's and containerd's default profiles do: allow io_uring_setup, io_uring_enter and io_uring_register in the profile (docker run --security-opt seccomp=PROFILE.json)",
+            ),
+            Self::ForbiddenBySysctl { value } => write!(
+                f,
+                "io_uring is forbidden by kernel.io_uring_disabled={value}: set it to 0 (sysctl -w kernel.io_uring_disabled=0), or with 1 run as a member of the group in kernel.io_uring_group"
+            ),
+            Self::LockedMemory => f.write_str(
+                "the rings do not fit into the locked-memory limit (ENOMEM): raise it (ulimit -l unlimited, LimitMEMLOCK=infinity in systemd, docker run --ulimit memlock=-1) or run fewer shards",
+            ),
+            Self::KernelTooOld { missing } => write!(
+                f,
+                "this kernel lacks {missing}: run Linux 6.1 or newer, best the latest of a maintained series"
+            ),
+            Self::Machine { step, source } => write!(f, "{step} failed: {source}"),
+            Self::ShardPanicked { shard } => write!(f, "shard {shard} panicked"),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Address { source, .. }
+            | Self::Listen { source, .. }
+            | Self::Machine { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why a call on a [`Handle`](crate::Handle) was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The shard's command queue is full; nothing was queued.
+    Busy,
+    /// The server has stopped.
+    Stopped,
+}
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "the shard's command queue is full",
+            Self::Stopped => "the server has stopped",
+        })
+    }
+}
+
+impl std::error::Error for HandleError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(errno: i32, sysctl: Option<u8>) -> SetupError {
+        let source = io::Error::from_raw_os_error(errno);
+        SetupError::from_ring(RingError::Refused { step: "io_uring_setup", source }, sysctl)
+    }
+
+    #[test]
+    fn each_refusal_names_its_cause_and_remedy() {
+        let told = [
+            (refused(libc::ENOSYS, None), "CONFIG_IO_URING"),
+            (refused(libc::EPERM, Some(0)), "seccomp"),
+            (refused(libc::EPERM, None), "seccomp"),
+            (refused(libc::EPERM, Some(2)), "kernel.io_uring_disabled=2"),
+            (refused(libc::ENOMEM, Some(0)), "LimitMEMLOCK"),
+            (refused(libc::EMFILE, Some(0)), "io_uring_setup failed"),
+        ];
+        for (error, words) in told {
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn tests_may_skip_only_where_io_uring_is_not_to_be_had() {
+        assert!(refused(libc::EPERM, Some(1)).is_io_uring_unavailable());
+        assert!(!refused(libc::ENOMEM, Some(0)).is_io_uring_unavailable());
+    }
+}

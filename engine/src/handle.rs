@@ -1,0 +1,93 @@
+//! What other threads may do with a running server. Every call leaves a command in a
+//! shard's bounded queue and returns at once; none ever touches a connection.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
+
+use crate::conn::ConnId;
+use crate::error::HandleError;
+use crate::mailbox::{Command, Mailbox};
+use crate::metrics::Metrics;
+
+/// Reaches a running server from any thread; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    mailboxes: Arc<[Mailbox]>,
+}
+
+impl Handle {
+    pub(crate) fn new(mailboxes: Arc<[Mailbox]>) -> Self {
+        Self { mailboxes }
+    }
+
+    /// Publishes a message to every subscriber of `topic` on every shard. Publishes of one
+    /// thread to one topic arrive in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] or [`HandleError::Stopped`]; then it was published nowhere.
+    pub fn publish<'m>(
+        &self,
+        topic: &str,
+        message: impl Into<Message<'m>>,
+    ) -> Result<(), HandleError> {
+        // One shard per topic, so that its publishes stay in order and topics spread.
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(topic);
+        let mailbox = &self.mailboxes[hash as usize % self.mailboxes.len()];
+        mailbox.push(Command::Publish { topic: topic.into(), frame: encode(message.into()) })
+    }
+
+    /// Sends a message to one connection, if it is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] or [`HandleError::Stopped`]; then it was not sent.
+    pub fn send<'m>(&self, id: ConnId, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
+        self.mailbox(id).push(Command::Send { key: id.key, frame: encode(message.into()) })
+    }
+
+    /// Starts the closing handshake of one connection, if it is still there; see
+    /// [`Conn::close`](crate::Conn::close).
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] or [`HandleError::Stopped`]; then it was not closed.
+    pub fn close(&self, id: ConnId, code: CloseCode, reason: &str) -> Result<(), HandleError> {
+        self.mailbox(id).push(Command::Close { key: id.key, code, reason: reason.into() })
+    }
+
+    /// Asks the server to drain and end: no further connects, 1001 to every connection, cut
+    /// off after [`drain_timeout_ms`](crate::Config::drain_timeout_ms). May be called from a
+    /// signal-handling thread, and more than once.
+    pub fn stop(&self) {
+        self.mailboxes.iter().for_each(Mailbox::stop);
+    }
+
+    /// The counters of all shards, added up; each at most a tick old.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let mut sum = Metrics::default();
+        self.mailboxes.iter().for_each(|mailbox| mailbox.metrics.add_to(&mut sum));
+        sum
+    }
+
+    fn mailbox(&self, id: ConnId) -> &Mailbox {
+        &self.mailboxes[usize::from(id.shard) % self.mailboxes.len()]
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("shards", &self.mailboxes.len()).finish()
+    }
+}
+
+fn encode(message: Message<'_>) -> Box<[u8]> {
+    let payload = message.payload();
+    let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
+    let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
+    append_frame(&mut frame, opcode, payload);
+    frame.into()
+}

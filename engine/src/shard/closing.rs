@@ -1,0 +1,119 @@
+//! How a connection ends, always in this order: our Close frame goes out, then our FIN; input
+//! is read and dropped until the peer's FIN, so that no reset overtakes the Close frame and
+//! the peer never sees 1006 after it. Or it is cut off. Either way the slot is freed in
+//! [`Shard::release`], when the kernel has nothing of it any more.
+
+use ringwire_proto::{CloseCode, Response};
+
+use super::Shard;
+use super::opening::respond;
+use super::receive::tell_closed;
+use crate::driver::{Driver, Key};
+use crate::handler::Handler;
+use crate::slot::Stage;
+
+impl<H: Handler, D: Driver> Shard<H, D> {
+    /// Fails a connection (RFC 6455 §7.1.7): our Close goes out, and the peer's is not
+    /// waited for.
+    pub(super) fn fail(&mut self, key: Key, code: CloseCode, reason: &str) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        let session = &mut slot.session;
+        match session.stage {
+            Stage::Open | Stage::Closing => {
+                session.begin_close(&mut self.core, code, reason);
+                session.peer_done = true;
+                session.mark_dirty(&mut self.core);
+                self.tell_closed(key, code, reason);
+            }
+            Stage::Opening | Stage::Draining => self.cut_off(key, code, reason),
+            Stage::Dying => {}
+        }
+    }
+
+    /// Fails the connections that callbacks and publishes have marked.
+    pub(super) fn fail_failing(&mut self) {
+        // Failing one tells its handler, which may publish and so mark others: they are in
+        // the list behind, and each connection enters it once.
+        while let Some((key, code, reason)) = self.core.failing.pop() {
+            self.fail(key, code, reason);
+        }
+    }
+
+    /// The request head did not come in time (RFC 9110 §15.5.9).
+    pub(super) fn time_out_opening(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        self.core.metrics.handshakes_refused += 1;
+        respond(&mut self.core, &mut slot.session, &Response::new(408), false);
+    }
+
+    /// Ends a connection without further words: the peer is gone, or out of time.
+    pub(super) fn cut_off(&mut self, key: Key, code: CloseCode, reason: &str) {
+        self.tell_closed(key, code, reason);
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        let session = &mut slot.session;
+        if session.stage == Stage::Dying {
+            return;
+        }
+        session.stage = Stage::Dying;
+        session.unsubscribe_all(&mut self.core);
+        session.writes.clear(&mut self.core.pool);
+        if session.receiving || session.sending {
+            self.driver.cancel(&session.socket);
+        }
+        self.note_moved();
+        // Freed when the tick ends, or with the last completion.
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        slot.session.mark_dirty(&mut self.core);
+    }
+
+    /// Everything queued is out: if nothing more is expected from the peer, so is our FIN.
+    pub(super) fn after_last_byte(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        let session = &mut slot.session;
+        if session.stage != Stage::Closing || !session.peer_done {
+            return;
+        }
+        if session.end_seen {
+            // The peer's FIN is here: nothing can be unread, closing sends no reset.
+            return self.cut_off(key, CloseCode::ABNORMAL, "");
+        }
+        self.driver.shut_down_write(&session.socket);
+        session.stage = Stage::Draining;
+    }
+
+    /// Frees a slot that is dying and has nothing in flight.
+    pub(super) fn release(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        let session = &slot.session;
+        if session.stage != Stage::Dying || session.receiving || session.sending {
+            return;
+        }
+        let slot = self.connections.remove(key);
+        self.core.timers.remove(key.slot);
+        self.core.metrics.connections_now -= 1;
+        self.driver.close(slot.session.socket);
+        self.hasten_accepting();
+    }
+
+    /// Tells the handler that a connection is over, once, if it was ever told of it.
+    pub(super) fn tell_closed(&mut self, key: Key, code: CloseCode, reason: &str) {
+        let Self { connections, handler, core, .. } = self;
+        let Some(slot) = connections.get_mut(key) else {
+            return;
+        };
+        tell_closed(handler, core, &mut slot.session, code, reason);
+        self.note_moved();
+    }
+}

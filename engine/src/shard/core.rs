@@ -1,0 +1,105 @@
+//! What all connections of a shard share and a callback may reach: settings, clock, topics,
+//! timers, pools, and the lists of connections the shard must look at.
+//! It never holds a connection, so it can be lent together with one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ringwire_proto::frame_header_bytes;
+use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, append_frame};
+
+use crate::config::Config;
+use crate::driver::{Key, Socket};
+use crate::metrics::Metrics;
+use crate::timer_wheel::TimerWheel;
+use crate::topic::{Log, Moved, Topics};
+use crate::write_buffer::BufferPool;
+
+/// A frame on its way to the other shards, encoded once.
+pub(crate) struct Publication {
+    pub(crate) topic: Box<str>,
+    pub(crate) frame: Box<[u8]>,
+}
+
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) head_limits: HeadLimits,
+    pub(crate) incoming_limits: IncomingLimits,
+    pub(crate) shard: usize,
+    /// Whether there is another shard to publish to.
+    pub(crate) is_one_of_many: bool,
+    /// The driver's clock at the start of this tick.
+    pub(crate) now_ms: u64,
+    pub(crate) peer_addr: fn(&Socket) -> Option<SocketAddr>,
+    pub(crate) timers: TimerWheel,
+    pub(crate) pool: BufferPool,
+    pub(crate) topics: Topics,
+    pub(crate) log: Log,
+    /// For the other shards, in order; handed over when the tick ends.
+    pub(crate) outbox: Vec<Arc<Publication>>,
+    /// Connections with something to send or to end.
+    pub(crate) dirty: Vec<Key>,
+    /// Connections to fail as soon as no callback runs.
+    pub(crate) failing: Vec<(Key, CloseCode, &'static str)>,
+    /// Subscribers whose place in a topic's list has changed.
+    pub(crate) moved: Vec<Moved>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Core {
+    /// How long ago `then_ms`, a stored time, was. Right for 49 days, which no deadline
+    /// reaches: each is looked at more often than once a minute.
+    #[inline]
+    pub(crate) fn elapsed_ms(&self, then_ms: u32) -> u32 {
+        (self.now_ms as u32).wrapping_sub(then_ms)
+    }
+
+    /// Publishes a message of this shard to every subscriber everywhere.
+    pub(crate) fn publish(&mut self, topic: &str, message: Message<'_>) {
+        self.metrics.publishes += 1;
+        let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
+        let payload = message.payload();
+        if !self.is_one_of_many {
+            let bytes = frame_header_bytes(payload.len()) + payload.len();
+            return self.publish_here(topic, bytes, |out| append_frame(out, opcode, payload));
+        }
+        let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
+        append_frame(&mut frame, opcode, payload);
+        self.publish_everywhere(Publication { topic: topic.into(), frame: frame.into() });
+    }
+
+    /// Publishes an encoded frame of a foreign thread to every subscriber everywhere.
+    pub(crate) fn publish_frame(&mut self, topic: Box<str>, frame: Box<[u8]>) {
+        self.metrics.publishes += 1;
+        self.publish_everywhere(Publication { topic, frame });
+    }
+
+    /// A frame another shard has published.
+    pub(crate) fn publish_from_afar(&mut self, publication: &Publication) {
+        let frame = &publication.frame;
+        self.publish_here(&publication.topic, frame.len(), |out| out.extend_from_slice(frame));
+    }
+
+    fn publish_everywhere(&mut self, publication: Publication) {
+        self.publish_from_afar(&publication);
+        if !self.is_one_of_many {
+            return;
+        }
+        if self.outbox.len() < self.config.broadcast_entries {
+            self.outbox.push(Arc::new(publication));
+        } else {
+            self.metrics.publishes_lost += 1;
+        }
+    }
+
+    fn publish_here(&mut self, topic: &str, bytes: usize, append: impl FnOnce(&mut Vec<u8>)) {
+        let Some(topic) = self.topics.find(topic) else {
+            return;
+        };
+        if self.log.has_room(bytes) {
+            self.log.append(topic, append);
+        } else {
+            self.metrics.publishes_lost += 1;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The opening handshake (RFC 6455 §4.2) and plain HTTP on the same port: from the bytes of
+//! a request head to 101, or to a response and the end of the connection.
+//! A connection answered with anything but 101 never becomes a WebSocket.
+
+use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response, accept_response};
+
+use super::receive::{panicked, take_frames};
+use super::{Core, guard};
+use crate::conn::Conn;
+use crate::handler::{Answer, Handler};
+use crate::slot::{Head, Session, Slot, Stage, Told};
+
+/// Why a connection must be failed after its input: the code and the reason to send.
+type Failure = Option<(ringwire_proto::CloseCode, &'static str)>;
+
+/// Takes input before the request head is whole. Usually the head comes in one piece and is
+/// read where the kernel put it; only one in pieces is copied.
+pub(super) fn take_head<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    slot: &mut Slot<H::State>,
+    input: &mut [u8],
+) -> Failure {
+    let Some(mut head) = slot.session.head.take() else {
+        let mut scan = HeadScan::default();
+        return match scan.scan(input, &core.head_limits) {
+            Ok(Some(head_bytes)) => take_request(handler, core, slot, input, head_bytes),
+            Ok(None) => {
+                let head = Head { scan, bytes: input.to_vec() };
+                slot.session.head = Some(Box::new(head));
+                None
+            }
+            Err(error) => refuse(core, &mut slot.session, &error),
+        };
+    };
+    head.bytes.extend_from_slice(input);
+    match head.scan.scan(&head.bytes, &core.head_limits) {
+        Ok(Some(head_bytes)) => take_request(handler, core, slot, &mut head.bytes, head_bytes),
+        Ok(None) => {
+            slot.session.head = Some(head);
+            None
+        }
+        Err(error) => refuse(core, &mut slot.session, &error),
+    }
+}
+
+/// The head is whole. What follows it are frames, if it is answered with 101.
+fn take_request<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    slot: &mut Slot<H::State>,
+    input: &mut [u8],
+    head_bytes: usize,
+) -> Failure {
+    let (head, rest) = input.split_at_mut(head_bytes);
+    let request = match Request::parse(head, &core.head_limits) {
+        Ok(request) => request,
+        Err(error) => return refuse(core, &mut slot.session, &error),
+    };
+    match request.upgrade() {
+        Ok(Some(offer)) => upgrade(handler, core, &mut slot.session, &request, &offer),
+        Ok(None) => answer_request(handler, core, &mut slot.session, &request),
+        Err(error) => refuse(core, &mut slot.session, &error),
+    };
+    if slot.session.stage != Stage::Open {
+        return None;
+    }
+    if open(handler, core, &mut slot.session).is_none() {
+        return Some(panicked(core));
+    }
+    if rest.is_empty() { None } else { take_frames(handler, core, slot, rest) }
+}
+
+fn upgrade<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    session: &mut Session<H::State>,
+    request: &Request<'_>,
+    offer: &Offer<'_>,
+) -> Failure {
+    let Some(upgrade) = guard(|| handler.on_upgrade(request, offer)) else {
+        core.metrics.panics += 1;
+        return respond(core, session, &Response::new(500), false);
+    };
+    let (state, protocol, headers) = match upgrade.answer {
+        Answer::Accept { state, protocol, headers } => (state, protocol, headers),
+        Answer::Refuse(response) => {
+            core.metrics.handshakes_refused += 1;
+            return respond(core, session, &response, false);
+        }
+    };
+    let headers: Vec<(&str, &str)> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let accepted = session
+        .writes
+        .append(&mut core.pool, |out| accept_response(out, offer, protocol.as_deref(), &headers));
+    if let Err(error) = accepted {
+        tracing::error!(%error, "on_upgrade accepted with what cannot be sent");
+        return respond(core, session, &Response::new(500), false);
+    }
+    core.metrics.handshakes_accepted += 1;
+    session.state = state;
+    session.stage = Stage::Open;
+    session.mark_dirty(core);
+    None
+}
+
+fn open<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    session: &mut Session<H::State>,
+) -> Option<()> {
+    session.told = Told::Open;
+    let mut conn = Conn::new(session, core);
+    guard(|| handler.on_open(&mut conn))
+}
+
+fn answer_request<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    session: &mut Session<H::State>,
+    request: &Request<'_>,
+) -> Failure {
+    let response = guard(|| handler.on_request(request)).unwrap_or_else(|| {
+        core.metrics.panics += 1;
+        Response::new(500)
+    });
+    respond(core, session, &response, request.method() == Method::Head)
+}
+
+/// The request itself is at fault.
+fn refuse<S>(core: &mut Core, session: &mut Session<S>, error: &RequestError) -> Failure {
+    core.metrics.handshakes_refused += 1;
+    respond(core, session, &error.response(), false)
+}
+
+/// Queues a response; the connection ends when it is out (RFC 9112 §9.6, `Connection:
+/// close`), and nothing behind the request is looked at.
+pub(super) fn respond<S>(
+    core: &mut Core,
+    session: &mut Session<S>,
+    response: &Response,
+    head_only: bool,
+) -> Failure {
+    session.writes.append(&mut core.pool, |out| response.write(out, head_only));
+    session.peer_done = true;
+    session.enter_closing(core);
+    None
+}

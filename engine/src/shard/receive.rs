@@ -1,0 +1,218 @@
+//! Bytes to events to callbacks: what happens with everything a peer sends.
+//! How a connection ends is `closing.rs`.
+
+use ringwire_proto::{Close, CloseCode, Event, Events, IncomingLimits, Message};
+
+use super::opening::take_head;
+use super::{Core, Shard, guard};
+use crate::conn::Conn;
+use crate::driver::{Driver, Errno, Key, Lease};
+use crate::handler::Handler;
+use crate::slot::{Session, Slot, Stage, Told};
+
+/// Why a connection must be failed after its input: the code and the reason to send.
+type Failure = Option<(CloseCode, &'static str)>;
+
+impl<H: Handler, D: Driver> Shard<H, D> {
+    pub(super) fn on_received(
+        &mut self,
+        key: Key,
+        result: Result<Option<Lease>, Errno>,
+        more: bool,
+    ) {
+        let slot = self.connections.get_mut(key).expect("a slot outlives its receive");
+        slot.session.receiving = more;
+        match result {
+            Ok(Some(lease)) => self.take_input(key, lease),
+            Ok(None) => self.end_of_input(key),
+            Err(Errno::NO_BUFFERS) => self.core.metrics.receives_unbuffered += 1,
+            Err(_) => self.cut_off(key, CloseCode::ABNORMAL, ""),
+        }
+        if !more {
+            self.rearm_or_release(key);
+        }
+    }
+
+    #[inline]
+    fn take_input(&mut self, key: Key, lease: Lease) {
+        let Self { driver, connections, handler, core, .. } = self;
+        let slot = connections.get_mut(key).expect("looked up just before");
+        slot.session.heard_ms = core.now_ms as u32;
+        slot.session.pinged = false;
+        let failure = match slot.session.stage {
+            Stage::Open | Stage::Closing => {
+                take_frames(handler, core, slot, driver.received(&lease))
+            }
+            Stage::Opening => take_head(handler, core, slot, driver.received(&lease)),
+            Stage::Draining => {
+                drain(core, &mut slot.session, lease.bytes());
+                None
+            }
+            Stage::Dying => None,
+        };
+        driver.recycle(lease);
+        self.note_moved();
+        if let Some((code, reason)) = failure {
+            self.fail(key, code, reason);
+        }
+    }
+
+    /// The peer's FIN. It may still read: what we have queued last (our Close, an HTTP
+    /// response) goes out, but a connection that is open ends here (RFC 6455 §7.1.5).
+    fn end_of_input(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        let session = &mut slot.session;
+        session.end_seen = true;
+        match session.stage {
+            Stage::Closing => {
+                session.peer_done = true;
+                session.mark_dirty(&mut self.core);
+            }
+            Stage::Opening | Stage::Open | Stage::Draining => {
+                return self.cut_off(key, CloseCode::ABNORMAL, "");
+            }
+            Stage::Dying => {}
+        }
+        self.tell_closed(key, CloseCode::ABNORMAL, "");
+    }
+}
+
+/// Feeds input to the parser and its events to the handler.
+#[inline]
+pub(super) fn take_frames<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    slot: &mut Slot<H::State>,
+    input: &mut [u8],
+) -> Failure {
+    let Slot { incoming, session } = slot;
+    let limits: IncomingLimits = core.incoming_limits;
+    let failure = take_events(handler, core, session, incoming.receive(input, &limits));
+    let is_mid_message = incoming.is_mid_message();
+    if is_mid_message != session.mid_message {
+        note_mid_message(core, session, is_mid_message);
+    }
+    failure
+}
+
+#[inline]
+fn take_events<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    session: &mut Session<H::State>,
+    mut events: Events<'_>,
+) -> Failure {
+    while let Some(event) = events.next() {
+        let failure = match event {
+            Ok(Event::Message(message)) => take_message(handler, core, session, message),
+            Ok(Event::Ping(payload)) => take_ping(core, session, payload),
+            Ok(Event::Pong(_)) => admit_control(core, session),
+            Ok(Event::Close(close)) => {
+                take_close(handler, core, session, close);
+                None
+            }
+            Err(error) => {
+                core.metrics.violations += 1;
+                Some((error.close_code(), error.reason()))
+            }
+        };
+        if failure.is_some() {
+            return failure;
+        }
+    }
+    None
+}
+
+#[inline]
+fn take_message<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    session: &mut Session<H::State>,
+    message: Message<'_>,
+) -> Failure {
+    // After our Close, data is read and dropped until the peer's (RFC 6455 §5.5.1).
+    if session.stage != Stage::Open {
+        return None;
+    }
+    core.metrics.messages_received += 1;
+    let mut conn = Conn::new(session, core);
+    let returned = guard(|| handler.on_message(&mut conn, message));
+    if returned.is_some() { None } else { Some(panicked(core)) }
+}
+
+/// Counts a panic of a callback; what to fail the connection with.
+#[cold]
+pub(super) fn panicked(core: &mut Core) -> (CloseCode, &'static str) {
+    core.metrics.panics += 1;
+    (CloseCode::INTERNAL_ERROR, "internal error")
+}
+
+fn take_ping<S>(core: &mut Core, session: &mut Session<S>, payload: &[u8]) -> Failure {
+    let failure = admit_control(core, session);
+    if failure.is_none() && session.stage == Stage::Open {
+        session.pong(core, payload);
+    }
+    failure
+}
+
+fn admit_control<S>(core: &mut Core, session: &mut Session<S>) -> Failure {
+    if session.admit_control(core) {
+        return None;
+    }
+    core.metrics.violations += 1;
+    Some((CloseCode::POLICY_VIOLATION, "too many control frames"))
+}
+
+/// The peer's Close: answered with one of the same code (RFC 6455 §5.5.1), unless it is
+/// itself the answer to ours. Either way the peer sends nothing more.
+fn take_close<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    session: &mut Session<H::State>,
+    close: Close<'_>,
+) {
+    session.begin_close(core, close.code, "");
+    session.peer_done = true;
+    session.mark_dirty(core);
+    tell_closed(handler, core, session, close.code, close.reason);
+}
+
+/// Tells the handler that a connection is over, once, if it was ever told of it.
+pub(super) fn tell_closed<H: Handler>(
+    handler: &mut H,
+    core: &mut Core,
+    session: &mut Session<H::State>,
+    code: CloseCode,
+    reason: &str,
+) {
+    if std::mem::replace(&mut session.told, Told::Closed) != Told::Open {
+        return;
+    }
+    let mut conn = Conn::new(session, core);
+    if guard(|| handler.on_close(&mut conn, code, reason)).is_none() {
+        core.metrics.panics += 1;
+    }
+}
+
+/// A message has begun without being whole, or is whole now: its deadline starts or ends.
+#[cold]
+fn note_mid_message<S>(core: &mut Core, session: &mut Session<S>, is_mid_message: bool) {
+    session.mid_message = is_mid_message;
+    if is_mid_message && session.stage == Stage::Open && core.config.message_timeout_ms > 0 {
+        session.since_ms = core.now_ms as u32;
+        let deadline = core.now_ms + u64::from(core.config.message_timeout_ms);
+        core.timers.schedule_no_later(session.key.slot, deadline);
+    }
+}
+
+/// Input behind our FIN is dropped, up to a limit: dropping it keeps the kernel from
+/// answering it with a reset, which would take our last bytes from the peer.
+fn drain<S>(core: &mut Core, session: &mut Session<S>, bytes: usize) {
+    let drained = session.drained_bytes as usize + bytes;
+    session.drained_bytes = u32::try_from(drained).unwrap_or(u32::MAX);
+    if drained > core.config.drain_bytes_max {
+        session.fail_later(core, CloseCode::ABNORMAL, "");
+    }
+}

@@ -1,0 +1,140 @@
+//! Sends and re-armed receives: what a tick hands to the driver when its callbacks are done.
+//! One send per connection is in flight; what is queued meanwhile goes with the next.
+
+use ringwire_proto::CloseCode;
+
+use super::receive::panicked;
+use super::{Shard, guard};
+use crate::conn::Conn;
+use crate::driver::{Driver, Errno, Key, Outbound};
+use crate::handler::Handler;
+use crate::slot::Stage;
+
+impl<H: Handler, D: Driver> Shard<H, D> {
+    pub(super) fn on_sent(&mut self, key: Key, result: Result<u32, Errno>, outbound: Outbound) {
+        let Self { driver, connections, core, .. } = self;
+        let session = &mut connections.get_mut(key).expect("a slot outlives its send").session;
+        session.sending = false;
+        let Ok(bytes) = result else {
+            core.pool.reclaim(outbound);
+            return self.on_send_failed(key);
+        };
+        session.wrote_ms = core.now_ms as u32;
+        if session.stage == Stage::Dying {
+            core.pool.reclaim(outbound);
+            return self.release(key);
+        }
+        if let Some((rest, offset)) =
+            session.writes.advance(&mut core.pool, outbound, bytes as usize)
+        {
+            session.sending = true;
+            driver.send(key, &session.socket, rest, offset);
+        } else if session.writes.is_waiting() || session.stage == Stage::Closing {
+            session.mark_dirty(core);
+        }
+        if session.over_mark && session.writes.unsent_bytes() <= core.config.write_bytes_mark {
+            self.relieve(key);
+        }
+    }
+
+    #[cold]
+    fn on_send_failed(&mut self, key: Key) {
+        self.cut_off(key, CloseCode::ABNORMAL, "");
+        self.release(key);
+    }
+
+    /// The peer has read enough: the pong that waited goes out, and the handler is told.
+    #[cold]
+    fn relieve(&mut self, key: Key) {
+        let Self { connections, handler, core, .. } = self;
+        let session = &mut connections.get_mut(key).expect("looked up just before").session;
+        session.over_mark = false;
+        if let Some(payload) = session.owed_pong.take() {
+            session.pong(core, &payload);
+        }
+        if session.stage != Stage::Open {
+            return;
+        }
+        let mut conn = Conn::new(session, core);
+        if guard(|| handler.on_drain(&mut conn)).is_none() {
+            let (code, reason) = panicked(core);
+            self.fail(key, code, reason);
+        }
+        self.note_moved();
+    }
+
+    /// One pass over the connections with something to send or to end.
+    pub(super) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.core.dirty);
+        for key in dirty.drain(..) {
+            self.flush(key);
+        }
+        // Ending one connection may make others dirty (its handler publishes): next tick.
+        dirty.append(&mut self.core.dirty);
+        self.core.dirty = dirty;
+    }
+
+    #[inline]
+    fn flush(&mut self, key: Key) {
+        let Self { driver, connections, core, .. } = self;
+        let Some(slot) = connections.get_mut(key) else {
+            return;
+        };
+        let session = &mut slot.session;
+        session.dirty = false;
+        if session.stage == Stage::Dying {
+            return self.release(key);
+        }
+        if session.sending {
+            // The peer is not taking what it was sent: watch that it does in time.
+            let timeout_ms = u64::from(core.config.write_timeout_ms);
+            if timeout_ms > 0 {
+                core.timers.schedule_no_later(key.slot, core.now_ms + timeout_ms);
+            }
+        } else if let Some(outbound) = session.writes.next_outbound() {
+            session.sending = true;
+            session.wrote_ms = core.now_ms as u32;
+            driver.send(key, &session.socket, outbound, 0);
+        } else {
+            self.after_last_byte(key);
+        }
+    }
+
+    pub(super) fn arm_receive(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        slot.session.receiving = true;
+        self.driver.arm_receive(key, &slot.session.socket);
+    }
+
+    /// A receive has ended: it is armed again when the tick ends, unless the peer's FIN has
+    /// come or the connection is dying.
+    pub(super) fn rearm_or_release(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        let session = &slot.session;
+        if session.stage == Stage::Dying {
+            self.release(key);
+        } else if !session.end_seen {
+            self.rearm.push(key);
+        }
+    }
+
+    /// Armed only now, when the tick's receive buffers have been recycled: a receive that
+    /// finds none ends at once.
+    pub(super) fn rearm_receives(&mut self) {
+        let mut rearm = std::mem::take(&mut self.rearm);
+        for key in rearm.drain(..) {
+            let is_wanted = self
+                .connections
+                .get_mut(key)
+                .is_some_and(|slot| slot.session.stage != Stage::Dying && !slot.session.receiving);
+            if is_wanted {
+                self.arm_receive(key);
+            }
+        }
+        self.rearm = rearm;
+    }
+}

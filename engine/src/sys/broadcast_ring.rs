@@ -1,0 +1,264 @@
+//! One shard publishes, every other shard reads: a bounded ring with a cursor per reader.
+//!
+//! Sound because a slot is written only when no reader may look at it: every cursor has
+//! passed it or is *evicted*. A reader that has not looked at its ring for a whole lap is
+//! evicted the moment the publisher needs the room, unless it is reading right then; it
+//! learns on its next read how many entries it lost. The publisher never waits and the
+//! ring never grows. This file never knows what an entry means.
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crossbeam_utils::CachePadded;
+
+/// A ring of at least `capacity` entries, rounded up to a power of two, for `readers`.
+pub(crate) fn broadcast_ring<T: Clone + Send + Sync>(
+    capacity: usize,
+    readers: usize,
+) -> (Publisher<T>, Vec<Reader<T>>) {
+    let capacity = capacity.next_power_of_two();
+    let ring = Arc::new(Ring {
+        slots: (0..capacity).map(|_| UnsafeCell::new(None)).collect(),
+        tail: CachePadded::new(AtomicU64::new(0)),
+        cursors: (0..readers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+    });
+    let readers = (0..readers).map(|cursor| Reader { ring: Arc::clone(&ring), cursor }).collect();
+    (Publisher { ring, tail: 0, writable_to: capacity as u64 }, readers)
+}
+
+struct Ring<T> {
+    slots: Box<[UnsafeCell<Option<T>>]>,
+    /// How many entries were ever published.
+    tail: CachePadded<AtomicU64>,
+    /// Per reader: how many entries it is past, and its state in the two low bits.
+    cursors: Box<[CachePadded<AtomicU64>]>,
+}
+
+// SAFETY: a slot is written by the one publisher only while no reader may look at it, and
+// otherwise only read (the protocol at `Publisher::publish` and `Reader::read`); entries
+// move to the publisher's thread and are read from the others.
+unsafe impl<T: Send + Sync> Sync for Ring<T> {}
+
+/// The reader is looking at slots from its position on: they must not be written.
+const READING: u64 = 1;
+/// The publisher goes ahead without the reader; the position is where it stood.
+const EVICTED: u64 = 2;
+const STATE_BITS: u32 = 2;
+
+const fn position(cursor: u64) -> u64 {
+    cursor >> STATE_BITS
+}
+
+const fn cursor_at(position: u64, state: u64) -> u64 {
+    position << STATE_BITS | state
+}
+
+/// The writing end. There is one.
+pub(crate) struct Publisher<T> {
+    ring: Arc<Ring<T>>,
+    tail: u64,
+    /// Entries below this position may be written without looking at the cursors again.
+    writable_to: u64,
+}
+
+impl<T> Publisher<T> {
+    /// Publishes one entry to every reader.
+    ///
+    /// # Errors
+    ///
+    /// Gives the entry back if a reader a whole lap behind is reading at this very moment;
+    /// it will have moved on soon.
+    pub(crate) fn publish(&mut self, entry: T) -> Result<(), T> {
+        if self.tail == self.writable_to && !self.make_room() {
+            return Err(entry);
+        }
+        let index = self.tail as usize & (self.ring.slots.len() - 1);
+        // SAFETY: `tail < writable_to`: when that bound was set, every reader was evicted or
+        // had passed the entry this slot held (Acquire in `make_room`, so its reads are
+        // over). A reader comes back only at or past the tail of that moment (`rejoin`), so
+        // it will not look at this position before the store below publishes it.
+        let slot = unsafe { &mut *self.ring.slots[index].get() };
+        *slot = Some(entry);
+        self.tail += 1;
+        // Release: whoever sees the tail sees the entry.
+        self.ring.tail.store(self.tail, Ordering::Release);
+        Ok(())
+    }
+
+    /// Finds out how far may be written, evicting readers a whole lap behind.
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        // Pairs with the fence in `rejoin`: either this pass sees the reader's cursor, or the
+        // reader sees a tail no older than `self.tail`, which is at or past any bound set here.
+        fence(Ordering::SeqCst);
+        let capacity = self.ring.slots.len() as u64;
+        let mut slowest = self.tail;
+        for cursor in &self.ring.cursors {
+            let seen = cursor.load(Ordering::Acquire);
+            if seen & EVICTED != 0 {
+                continue;
+            }
+            if self.tail - position(seen) < capacity {
+                slowest = slowest.min(position(seen));
+                continue;
+            }
+            let evicted = cursor_at(position(seen), EVICTED);
+            let idle = cursor_at(position(seen), 0);
+            // Acquire on failure and success: what the reader read before is over.
+            if cursor.compare_exchange(idle, evicted, Ordering::AcqRel, Ordering::Acquire).is_err()
+            {
+                return false;
+            }
+        }
+        self.writable_to = slowest + capacity;
+        self.tail < self.writable_to
+    }
+}
+
+/// One reading end, with its own cursor.
+pub(crate) struct Reader<T> {
+    ring: Arc<Ring<T>>,
+    cursor: usize,
+}
+
+impl<T: Clone> Reader<T> {
+    /// Whether there is anything to read (or a loss to learn of).
+    #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
+        position(self.ring.cursors[self.cursor].load(Ordering::Relaxed))
+            != self.ring.tail.load(Ordering::Acquire)
+    }
+
+    /// Appends at most `entries_max` entries in the order they were published, and returns
+    /// how many were lost before them.
+    pub(crate) fn read(&mut self, entries_max: usize, entries: &mut Vec<T>) -> u64 {
+        let cursor = &self.ring.cursors[self.cursor];
+        let seen = cursor.load(Ordering::Relaxed);
+        let idle = cursor_at(position(seen), 0);
+        let reading = cursor_at(position(seen), READING);
+        let claimed = seen & EVICTED == 0
+            && cursor.compare_exchange(idle, reading, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let start = if claimed { position(seen) } else { self.rejoin() };
+        let end = self.ring.tail.load(Ordering::Acquire).min(start + entries_max as u64);
+        for position in start..end {
+            let index = position as usize & (self.ring.slots.len() - 1);
+            // SAFETY: the cursor stands at `start` and is neither idle nor evicted, so the
+            // publisher does not write any position from `start` to `start + capacity`; it
+            // has published all below the tail, which was read with Acquire.
+            let slot = unsafe { &*self.ring.slots[index].get() };
+            entries.push(slot.clone().expect("below the tail every slot holds an entry"));
+        }
+        // Release: the reads above are over before the publisher sees the new position.
+        self.ring.cursors[self.cursor].store(cursor_at(end, 0), Ordering::Release);
+        start - position(seen)
+    }
+
+    /// Comes back after an eviction, in the state READING; returns the new position.
+    #[cold]
+    fn rejoin(&mut self) -> u64 {
+        let cursor = &self.ring.cursors[self.cursor];
+        let stale = self.ring.tail.load(Ordering::Acquire);
+        cursor.store(cursor_at(stale, READING), Ordering::Release);
+        // The publisher may have gone on without us between the two lines above. Pairs with
+        // the fence in `make_room`: a pass that did not see the cursor had a tail no newer
+        // than the one read now, and writes less than a lap past it.
+        fence(Ordering::SeqCst);
+        let position = self.ring.tail.load(Ordering::Acquire);
+        cursor.store(cursor_at(position, READING), Ordering::Release);
+        position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reader_gets_every_entry_in_order() {
+        let (mut publisher, mut readers) = broadcast_ring(4, 2);
+        let mut read = [Vec::new(), Vec::new()];
+        for entry in 0..100 {
+            publisher.publish(entry).unwrap();
+            for (reader, entries) in readers.iter_mut().zip(&mut read) {
+                assert!(reader.is_behind());
+                assert_eq!(reader.read(10, entries), 0);
+                assert!(!reader.is_behind());
+            }
+        }
+        assert_eq!(read[0], (0..100).collect::<Vec<_>>());
+        assert_eq!(read[1], read[0]);
+    }
+
+    #[test]
+    fn a_read_takes_no_more_than_it_was_asked_to() {
+        let (mut publisher, mut readers) = broadcast_ring(8, 1);
+        for entry in 0..5 {
+            publisher.publish(entry).unwrap();
+        }
+        let mut entries = Vec::new();
+        readers[0].read(3, &mut entries);
+        assert_eq!(entries, [0, 1, 2]);
+        readers[0].read(3, &mut entries);
+        assert_eq!(entries, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_stuck_reader_holds_up_nobody_and_learns_its_loss() {
+        let (mut publisher, mut readers) = broadcast_ring(4, 2);
+        let mut alive = Vec::new();
+        for entry in 0..11 {
+            publisher.publish(entry).unwrap();
+            assert_eq!(readers[0].read(10, &mut alive), 0);
+        }
+        assert_eq!(alive, (0..11).collect::<Vec<_>>());
+        let mut stuck = Vec::new();
+        assert!(readers[1].is_behind());
+        assert_eq!(readers[1].read(10, &mut stuck), 11);
+        assert!(stuck.is_empty());
+        publisher.publish(11).unwrap();
+        assert_eq!(readers[1].read(10, &mut stuck), 0);
+        assert_eq!(stuck, [11]);
+    }
+
+    #[test]
+    fn nobody_to_read_is_no_trouble() {
+        let (mut publisher, _) = broadcast_ring(2, 0);
+        for entry in 0..10 {
+            publisher.publish(entry).unwrap();
+        }
+    }
+
+    /// Every entry is read once in order, or counted as lost; under contention.
+    #[test]
+    fn read_and_lost_add_up_across_threads() {
+        const ENTRIES: u64 = 200_000;
+        let (mut publisher, readers) = broadcast_ring(8, 2);
+        let reading = readers.into_iter().map(|mut reader: Reader<Arc<u64>>| {
+            std::thread::spawn(move || {
+                let (mut accounted, mut next, mut entries) = (0, 0, Vec::new());
+                while accounted < ENTRIES {
+                    let lost = reader.read(5, &mut entries);
+                    next += lost;
+                    accounted += lost + entries.len() as u64;
+                    for entry in entries.drain(..) {
+                        assert_eq!(*entry, next);
+                        next += 1;
+                    }
+                }
+                accounted
+            })
+        });
+        let reading: Vec<_> = reading.collect();
+        for entry in 0..ENTRIES {
+            let mut entry = Arc::new(entry);
+            while let Err(refused) = publisher.publish(entry) {
+                entry = refused;
+                std::hint::spin_loop();
+            }
+        }
+        for reader in reading {
+            assert_eq!(reader.join().unwrap(), ENTRIES);
+        }
+    }
+}

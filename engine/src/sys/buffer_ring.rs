@@ -1,0 +1,283 @@
+//! The provided-buffer ring: receive buffers the kernel picks from, one ring per shard.
+//!
+//! Every buffer is in exactly one place: provided to the kernel, leased to the shard, or
+//! spare. Only a small hot set is provided at first; it doubles each time the kernel ran
+//! out (`ENOBUFS`), so a quiet server touches few pages and a busy one is not starved.
+//! Never decides what happens to a connection.
+//! (io_uring_provided_buffers(7); kernel 5.19.)
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+
+use super::uring::RingConfig;
+
+/// Anonymous memory, page-aligned and zero, unmapped on drop.
+struct Mapping {
+    start: NonNull<u8>,
+    bytes: NonZeroUsize,
+}
+
+impl Mapping {
+    fn new(bytes: usize) -> io::Result<Self> {
+        let bytes = NonZeroUsize::new(bytes).expect("a mapping has a size");
+        // SAFETY: a fresh anonymous mapping aliases nothing.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes.get(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).expect("mmap(2) never maps page zero unasked");
+        Ok(Self { start, bytes })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `bytes` are those of a mapping this value alone owns; whoever
+        // drops it has made sure that the kernel writes to it no more (`BufferRing`).
+        let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes.get()) };
+        debug_assert_eq!(result, 0);
+    }
+}
+
+/// Where a buffer is. The kernel's own view is the ring; this is the shard's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Spare,
+    Provided,
+    Leased,
+}
+
+/// The ring and the buffers behind it.
+pub(super) struct BufferRing {
+    /// `entries` × 16 bytes that kernel and shard share; entry 0 also holds the tail.
+    ring: Mapping,
+    buffers: Mapping,
+    buffer_bytes: usize,
+    places: Box<[Place]>,
+    /// Spare buffers, the most recently used on top: it is warm in the cache.
+    spare: Vec<u16>,
+    /// How many are provided now, and how many shall be after the next `provide`.
+    provided: usize,
+    provided_target: usize,
+    /// Position of the next entry, counting all ever written; the ring's index is its
+    /// remainder by the number of entries, a power of two that divides 2¹⁶.
+    tail: u16,
+}
+
+impl BufferRing {
+    /// Maps `receive_buffers_max` buffers; none is provided yet.
+    pub(super) fn new(config: &RingConfig) -> io::Result<Self> {
+        let entries = config.receive_buffers_max;
+        assert!(entries.is_power_of_two() && entries <= 32_768, "checked by Config");
+        Ok(Self {
+            ring: Mapping::new(entries * size_of::<BufRingEntry>())?,
+            buffers: Mapping::new(entries * config.receive_buffer_bytes)?,
+            buffer_bytes: config.receive_buffer_bytes,
+            places: vec![Place::Spare; entries].into_boxed_slice(),
+            spare: (0..entries as u16).rev().collect(),
+            provided: 0,
+            provided_target: config.receive_buffers_min.clamp(1, entries),
+            tail: 0,
+        })
+    }
+
+    /// The address to register with the kernel, and the number of entries.
+    pub(super) fn registration(&self) -> (u64, u16) {
+        (self.ring.start.as_ptr() as u64, self.places.len() as u16)
+    }
+
+    /// Tops the provided buffers up to the target, with one store of the tail.
+    pub(super) fn provide(&mut self) {
+        let before = self.tail;
+        while self.provided < self.provided_target {
+            let Some(buffer) = self.spare.pop() else {
+                break;
+            };
+            self.write_entry(buffer);
+            self.places[buffer as usize] = Place::Provided;
+            self.provided += 1;
+        }
+        if self.tail != before {
+            self.publish_tail();
+        }
+    }
+
+    /// The kernel has filled `buffer`: it is leased from here on.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel used a buffer it did not have.
+    pub(super) fn lease(&mut self, buffer: u16) {
+        let place = &mut self.places[buffer as usize];
+        assert_eq!(*place, Place::Provided, "the kernel filled buffer {buffer}, which it had not");
+        *place = Place::Leased;
+        self.provided -= 1;
+    }
+
+    /// A lease is over; the buffer is provided again by the next `provide`.
+    ///
+    /// # Panics
+    ///
+    /// If it was not leased.
+    pub(super) fn recycle(&mut self, buffer: u16) {
+        let place = &mut self.places[buffer as usize];
+        assert_eq!(*place, Place::Leased, "buffer {buffer} is recycled without a lease");
+        *place = Place::Spare;
+        self.spare.push(buffer);
+    }
+
+    /// The kernel ran out of buffers: provide twice as many from now on.
+    pub(super) fn grow(&mut self) {
+        self.provided_target = (self.provided_target * 2).min(self.places.len());
+    }
+
+    /// The first `bytes` bytes of a leased buffer.
+    ///
+    /// # Panics
+    ///
+    /// If it is not leased or shorter than that.
+    #[inline]
+    pub(super) fn leased(&mut self, buffer: u16, bytes: usize) -> &mut [u8] {
+        assert_eq!(self.places[buffer as usize], Place::Leased, "buffer {buffer} is not leased");
+        assert!(bytes <= self.buffer_bytes);
+        // SAFETY: `places` has one entry per buffer, so `buffer` lies inside the mapping.
+        let start = unsafe { self.buffers.start.add(buffer as usize * self.buffer_bytes) };
+        // SAFETY: `bytes` is at most a buffer's size, so all of it lies inside the mapping,
+        // which was zero when made and so is initialised. A leased buffer is not in the ring,
+        // so the kernel does not write to it; `&mut self` keeps any other slice of it away.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) }
+    }
+
+    fn write_entry(&mut self, buffer: u16) {
+        let index = self.tail as usize & (self.places.len() - 1);
+        // SAFETY: `buffer` indexes `places`, so its start lies inside the mapping.
+        let start = unsafe { self.buffers.start.as_ptr().add(buffer as usize * self.buffer_bytes) };
+        // SAFETY: `index` is below the number of entries the mapping was made for, and a
+        // page is aligned enough for an entry.
+        let entry = unsafe { self.ring.start.cast::<BufRingEntry>().add(index) };
+        // SAFETY: the kernel reads entries from its head up to the published tail only, and
+        // at most as many buffers are provided as there are entries: this entry is behind
+        // the head. Writing the fields one by one leaves the tail, which lies in the unused
+        // field of entry 0, as it is.
+        let entry = unsafe { &mut *entry.as_ptr() };
+        entry.set_addr(start as u64);
+        entry.set_len(self.buffer_bytes as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish_tail(&self) {
+        // SAFETY: the mapping begins with entry 0, which is initialised (to zero at least).
+        let tail = unsafe { BufRingEntry::tail(self.ring.start.as_ptr().cast()) };
+        // SAFETY: a u16 inside the mapping, aligned, and written by this thread only; the
+        // kernel reads it. Release: the entries are visible before the tail that covers them.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    /// Gives the memory up for good: for a ring that ends while the kernel may still write.
+    pub(super) fn leak(self) {
+        std::mem::forget(self.ring);
+        std::mem::forget(self.buffers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(min: usize, max: usize) -> BufferRing {
+        let config = RingConfig {
+            receive_buffer_bytes: 4096,
+            receive_buffers_min: min,
+            receive_buffers_max: max,
+            ..RingConfig::default()
+        };
+        BufferRing::new(&config).unwrap()
+    }
+
+    /// What the kernel would read: the published tail and the buffer id of an entry.
+    fn published(ring: &BufferRing, index: usize) -> (u16, u16) {
+        let base: *const BufRingEntry = ring.ring.start.as_ptr().cast();
+        // SAFETY: entry 0 of a live mapping.
+        let tail = unsafe { BufRingEntry::tail(base) };
+        // SAFETY: a u16 inside the mapping.
+        let tail = unsafe { *tail };
+        // SAFETY: `index` is below the number of entries in every use below.
+        let entry = unsafe { base.add(index) };
+        // SAFETY: every entry of the mapping is initialised, to zero at least.
+        let entry = unsafe { &*entry };
+        (tail, entry.bid())
+    }
+
+    #[test]
+    fn a_small_hot_set_is_provided_and_doubles_on_demand() {
+        let mut ring = ring(2, 8);
+        ring.provide();
+        assert_eq!(published(&ring, 1), (2, 1));
+        ring.grow();
+        ring.provide();
+        assert_eq!(published(&ring, 3), (4, 3));
+        for _ in 0..5 {
+            ring.grow();
+        }
+        ring.provide();
+        assert_eq!(published(&ring, 7), (8, 7));
+    }
+
+    #[test]
+    fn the_buffer_used_last_is_provided_next() {
+        let mut ring = ring(2, 8);
+        ring.provide();
+        ring.lease(0);
+        ring.leased(0, 3).copy_from_slice(b"abc");
+        assert_eq!(ring.leased(0, 3), b"abc");
+        ring.recycle(0);
+        ring.provide();
+        assert_eq!(published(&ring, 2), (3, 0));
+    }
+
+    #[test]
+    fn the_ring_wraps_around() {
+        let mut ring = ring(4, 4);
+        for _ in 0..70_000 {
+            ring.provide();
+            ring.lease(3);
+            ring.recycle(3);
+        }
+        ring.provide();
+        assert_eq!(ring.provided, 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "which it had not")]
+    fn a_buffer_filled_twice_is_a_broken_assumption() {
+        let mut ring = ring(2, 8);
+        ring.provide();
+        ring.lease(1);
+        ring.lease(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "without a lease")]
+    fn a_buffer_recycled_twice_is_a_bug() {
+        let mut ring = ring(2, 8);
+        ring.provide();
+        ring.lease(1);
+        ring.recycle(1);
+        ring.recycle(1);
+    }
+}

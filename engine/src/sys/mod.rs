@@ -1,0 +1,26 @@
+//! All contact with the kernel, and the only unsafe code of Ringwire.
+//!
+//! Each file wraps one thing so that its callers cannot break it: whatever is unsafe is
+//! justified inside the same file. An assumption about the kernel that turns out wrong
+//! panics; it never becomes undefined behaviour.
+
+#![allow(unsafe_code)]
+// Parts of it are public for tools only (feature `driver`).
+#![cfg_attr(not(feature = "driver"), allow(unreachable_pub, dead_code))]
+
+mod affinity;
+mod broadcast_ring;
+mod buffer_ring;
+mod clock;
+mod limits;
+mod listener;
+mod uring;
+mod waker;
+
+pub(crate) use affinity::allowed_cpus;
+pub use affinity::pin_to;
+pub(crate) use broadcast_ring::{Publisher, Reader, broadcast_ring};
+pub(crate) use limits::raise_locked_memory;
+pub use listener::Listener;
+pub use uring::{RingConfig, RingError, UringDriver};
+pub(crate) use waker::Waker;

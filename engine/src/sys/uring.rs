@@ -1,0 +1,519 @@
+//! The io_uring driver: one ring, one thread, one `io_uring_enter` a tick.
+//!
+//! It turns [`Driver`] calls into submission entries and completion entries into
+//! [`Completion`]s, and owns every byte the kernel may read or write. It never knows what
+//! a connection is doing. Kernel floor: 6.1.
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::sync::Arc;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use slab::Slab;
+use socket2::SockRef;
+
+use super::buffer_ring::BufferRing;
+use super::listener::Listener;
+use super::waker::Waker;
+use crate::driver::{
+    COMPLETIONS_PER_TICK_MAX, Completion, Driver, Errno, Key, Lease, Operation, Outbound, Socket,
+    Token, Wait,
+};
+
+/// Sizes of a ring and its receive buffers; [`Config`](crate::Config) explains each.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Submission entries; more operations in one tick cost a further system call.
+    pub submission_entries: u32,
+    /// Completion entries, at least four times as many.
+    pub completion_entries: u32,
+    /// Size of one receive buffer.
+    pub receive_buffer_bytes: usize,
+    /// Receive buffers provided at first.
+    pub receive_buffers_min: usize,
+    /// Receive buffers provided at most, a power of two up to 32,768.
+    pub receive_buffers_max: usize,
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        crate::Config::default().ring()
+    }
+}
+
+/// Why a ring cannot be had.
+#[derive(Debug)]
+pub enum RingError {
+    /// io_uring_setup(2) or a registration said no.
+    Refused {
+        /// The step that failed.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel has io_uring but lacks something Ringwire stands on.
+    TooOld {
+        /// What is missing.
+        missing: &'static str,
+    },
+}
+
+/// The only buffer group of a ring.
+const BUFFER_GROUP: u16 = 0;
+
+// Flags of io_uring_enter(2); the crate keeps its own private.
+const ENTER_GETEVENTS: u32 = 1 << 0;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+/// Kernel 6.15: an idle wait does not count as waiting for a disk.
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+
+/// `struct io_uring_getevents_arg` (io_uring_enter(2), kernel 5.11).
+#[repr(C)]
+struct GeteventsArg {
+    sigmask: u64,
+    sigmask_bytes: u32,
+    min_wait_usec: u32,
+    timespec: u64,
+}
+
+/// A [`Driver`] on the kernel. Made and used on one thread.
+pub struct UringDriver {
+    ring: IoUring,
+    /// `None` only while the driver is being dropped.
+    buffers: Option<BufferRing>,
+    listener: Option<Listener>,
+    waker: Option<Arc<Waker>>,
+    /// The sends in flight. The kernel reads their bytes until they complete. Their tokens
+    /// carry the index in here instead of a slot, so that what is hot stays small.
+    sends: Slab<(Key, Outbound)>,
+    receives_armed: usize,
+    /// Ring descriptors of all shards, for waking them.
+    peers: Vec<RawFd>,
+    /// The ring's descriptor, or its index among those registered with this thread.
+    enter_fd: i32,
+    enter_flags: u32,
+    overflows: u64,
+    /// DEFER_TASKRUN and SINGLE_ISSUER bind a ring to the thread that made it.
+    not_send: PhantomData<*const ()>,
+}
+
+impl UringDriver {
+    /// Sets a ring up on the calling thread, which alone may use it.
+    ///
+    /// # Errors
+    ///
+    /// See [`RingError`]. If locked memory is short, smaller rings are tried first.
+    pub fn new(config: &RingConfig, listener: Option<Listener>) -> Result<Self, RingError> {
+        let ring = set_up(config)?;
+        if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_skip_cqe_on_success() {
+            return Err(RingError::TooOld { missing: "IORING_FEAT_EXT_ARG, IORING_FEAT_CQE_SKIP" });
+        }
+        check_operations(&ring)?;
+        let buffers = BufferRing::new(config).map_err(refused("mapping the receive buffers"))?;
+        let (address, entries) = buffers.registration();
+        // SAFETY: the address is page-aligned memory for `entries` entries, and it stays
+        // mapped until the ring is gone (`Drop`).
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0) }
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::EINVAL) => RingError::TooOld { missing: "IORING_REGISTER_PBUF_RING" },
+                _ => RingError::Refused { step: "registering the receive buffers", source },
+            })?;
+        let no_iowait = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
+        let registered = register_ring_fd(ring.as_raw_fd());
+        let registered_ring = if registered.is_some() { ENTER_REGISTERED_RING } else { 0 };
+        let mut driver = Self {
+            enter_fd: registered.unwrap_or(ring.as_raw_fd()),
+            ring,
+            buffers: Some(buffers),
+            listener,
+            waker: None,
+            sends: Slab::new(),
+            receives_armed: 0,
+            peers: Vec::new(),
+            enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG | no_iowait | registered_ring,
+            overflows: 0,
+            not_send: PhantomData,
+        };
+        driver.buffers_mut().provide();
+        Ok(driver)
+    }
+
+    /// Takes a connected socket, for tools that connect instead of accepting.
+    #[must_use]
+    pub fn adopt(&mut self, stream: std::net::TcpStream) -> Socket {
+        Socket(stream.into_raw_fd())
+    }
+
+    /// The ring's descriptor, by which other rings wake it.
+    pub(crate) fn ring_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// How to wake each shard from this one.
+    pub(crate) fn set_peers(&mut self, ring_fds: Vec<RawFd>) {
+        self.peers = ring_fds;
+    }
+
+    /// Lets threads without a ring wake this one. Each write to the eventfd completes the
+    /// multishot poll, which is edge-triggered and so needs no read.
+    pub(crate) fn poll_waker(&mut self, waker: Arc<Waker>) {
+        self.waker = Some(waker);
+        self.arm_waker();
+    }
+
+    fn arm_waker(&mut self) {
+        let Some(waker) = &self.waker else { return };
+        let fd = types::Fd(waker.as_raw_fd());
+        let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true);
+        self.push(poll.build().user_data(Token::of_shard(Operation::Wake).encode()));
+    }
+
+    fn buffers_mut(&mut self) -> &mut BufferRing {
+        self.buffers.as_mut().expect("only Drop takes the buffers")
+    }
+
+    /// Queues an entry, submitting first if the queue is full.
+    fn push(&mut self, entry: squeue::Entry) {
+        loop {
+            // SAFETY: what the entries of this driver point to is owned by the driver until
+            // their last completion: send bytes in `sends`, receive buffers in `buffers`.
+            // Descriptors are open: a socket is closed only by `close`, which consumes it.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            if pushed.is_ok() {
+                return;
+            }
+            self.enter(0, None);
+        }
+    }
+
+    /// The one system call. Returns when `want` completions are there, the time is over, a
+    /// signal arrived, or the completion queue must be emptied first.
+    fn enter(&mut self, want: u32, timeout: Option<types::Timespec>) {
+        let to_submit = self.ring.submission().len() as u32;
+        let timespec = timeout.as_ref().map_or(0, |timeout| std::ptr::from_ref(timeout) as u64);
+        let arg = GeteventsArg { sigmask: 0, sigmask_bytes: 8, min_wait_usec: 0, timespec };
+        // SAFETY: `arg` is the structure EXT_ARG announces; it and the timespec it points to
+        // (`types::Timespec` is the kernel's layout) live across the call. The entries it
+        // submits are sound (`push`).
+        let entered = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.enter_fd,
+                to_submit,
+                want,
+                self.enter_flags,
+                &raw const arg,
+                size_of::<GeteventsArg>(),
+            )
+        };
+        if entered >= 0 {
+            return;
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // Time is over; a signal; or the kernel wants completions taken first (EBUSY) or
+            // is short of memory for requests (EAGAIN): the next tick tries again.
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+            _ => panic!("io_uring_enter: {error}"),
+        }
+    }
+
+    fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let token = Token::decode(entry.user_data());
+        let (result, flags) = (entry.result(), entry.flags());
+        match token.operation {
+            Operation::Receive => Some(self.complete_receive(token.key, result, flags)),
+            Operation::Send => Some(self.complete_send(token.key.slot, result)),
+            Operation::Accept => {
+                let result = errno_or(result).map(|fd| Socket(fd as RawFd));
+                Some(Completion::Accepted { result, more: cqueue::more(flags) })
+            }
+            Operation::Wake => {
+                // A message from another ring has no F_MORE either, but also no events.
+                let is_poll = result > 0;
+                if is_poll && !cqueue::more(flags) {
+                    self.arm_waker();
+                }
+                Some(Completion::Woken)
+            }
+            // Only failures complete, and they tell nothing: there was nothing to cancel.
+            Operation::Cancel => None,
+            Operation::Close => {
+                panic!("closing a socket that was open: {:?}", errno_or(result))
+            }
+        }
+    }
+
+    fn complete_receive(&mut self, key: Key, result: i32, flags: u32) -> Completion {
+        let more = cqueue::more(flags);
+        if !more {
+            self.receives_armed -= 1;
+        }
+        let result = errno_or(result);
+        // The end of a stream carries no buffer, whatever the upper bits of the flags say.
+        let buffer = cqueue::buffer_select(flags);
+        if let Some(buffer) = buffer {
+            self.buffers_mut().lease(buffer);
+        }
+        if result == Err(Errno::NO_BUFFERS) {
+            self.buffers_mut().grow();
+        }
+        let result = match (result, buffer) {
+            (Ok(bytes @ 1..), Some(buffer)) => Ok(Some(Lease { buffer, bytes })),
+            (Ok(1..), None) => panic!("the kernel received bytes into no buffer"),
+            (Ok(0), buffer) => {
+                buffer.inspect(|&buffer| self.buffers_mut().recycle(buffer));
+                Ok(None)
+            }
+            (Err(errno), buffer) => {
+                buffer.inspect(|&buffer| self.buffers_mut().recycle(buffer));
+                Err(errno)
+            }
+        };
+        Completion::Received { key, result, more }
+    }
+
+    fn complete_send(&mut self, index: u32, result: i32) -> Completion {
+        let send = self.sends.try_remove(index as usize);
+        let (key, outbound) = send.expect("the kernel completes a send once");
+        Completion::Sent { key, result: errno_or(result), outbound }
+    }
+}
+
+impl Driver for UringDriver {
+    fn arm_accept(&mut self) {
+        let Some(listener) = &self.listener else {
+            return;
+        };
+        let accept = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        self.push(accept.user_data(Token::of_shard(Operation::Accept).encode()));
+    }
+
+    fn cancel_accept(&mut self) {
+        let accept = Token::of_shard(Operation::Accept).encode();
+        let cancel = opcode::AsyncCancel::new(accept).build();
+        self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
+    }
+
+    fn close_listener(&mut self) {
+        self.listener = None;
+    }
+
+    fn arm_receive(&mut self, key: Key, socket: &Socket) {
+        self.receives_armed += 1;
+        let receive = opcode::RecvMulti::new(types::Fd(socket.0), BUFFER_GROUP).build();
+        self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
+    }
+
+    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+        let bytes = &outbound.as_slice()[offset..];
+        assert!(!bytes.is_empty(), "a send of nothing");
+        // A send takes at most what its result can say; the rest is a short send's.
+        let length = bytes.len().min(i32::MAX as usize) as u32;
+        let send = opcode::Send::new(types::Fd(socket.0), bytes.as_ptr(), length)
+            .flags(libc::MSG_NOSIGNAL)
+            .build();
+        // Moving `outbound` does not move the heap memory `bytes` points to, and nobody else
+        // can change it: a `Vec` is owned, a run is shared and immutable.
+        let index = self.sends.insert((key, outbound)) as u32;
+        let token = Token::new(Operation::Send, Key { slot: index, generation: 0 });
+        self.push(send.user_data(token.encode()));
+    }
+
+    fn cancel(&mut self, socket: &Socket) {
+        let every = types::CancelBuilder::fd(types::Fd(socket.0)).all();
+        let cancel = opcode::AsyncCancel2::new(every).build();
+        self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
+    }
+
+    fn shut_down_write(&mut self, socket: &Socket) {
+        // A system call of its own: IORING_OP_SHUTDOWN always goes to a worker thread. An
+        // error says that the peer is gone, which the receive in flight will say as well.
+        let _ = SockRef::from(&borrow(socket)).shutdown(std::net::Shutdown::Write);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let close = opcode::Close::new(types::Fd(socket.0)).build();
+        self.push(quiet(close, Token::of_shard(Operation::Close)));
+    }
+
+    #[inline]
+    fn received<'a>(&'a mut self, lease: &'a Lease) -> &'a mut [u8] {
+        self.buffers_mut().leased(lease.buffer, lease.bytes())
+    }
+
+    #[inline]
+    fn recycle(&mut self, lease: Lease) {
+        self.buffers_mut().recycle(lease.buffer);
+    }
+
+    fn wake(&mut self, shard: usize) {
+        let wake = Token::of_shard(Operation::Wake);
+        let ring = types::Fd(self.peers[shard]);
+        let message = opcode::MsgRingData::new(ring, 0, wake.encode(), None).build();
+        // Should it fail, the target is ending or its queue overflows: then it is not asleep.
+        self.push(quiet(message, Token::of_shard(Operation::Cancel)));
+    }
+
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+        self.buffers_mut().provide();
+        let backlog = !self.ring.completion().is_empty();
+        match wait {
+            Wait::Forever if !backlog => self.enter(1, None),
+            Wait::Millis(ms) if !backlog => {
+                let time = types::Timespec::from(std::time::Duration::from_millis(ms.into()));
+                self.enter(1, Some(time));
+            }
+            _ => self.enter(0, None),
+        }
+        // The kernel keeps what does not fit and delivers it with a later enter.
+        self.overflows += u64::from(self.ring.submission().cq_overflow());
+        for _ in 0..COMPLETIONS_PER_TICK_MAX {
+            let Some(entry) = self.ring.completion().next() else {
+                break;
+            };
+            if let Some(completion) = self.complete(&entry) {
+                completions.push(completion);
+            }
+        }
+    }
+
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    fn now_ms(&self) -> u64 {
+        super::clock::now_ms()
+    }
+
+    fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
+        SockRef::from(&borrow(socket)).peer_addr().ok()?.as_socket()
+    }
+}
+
+impl Drop for UringDriver {
+    /// Closing a ring cancels what is in flight, but in the background. A shard that ended
+    /// in order has nothing in flight; otherwise the memory the kernel may still touch is
+    /// given up for good rather than freed under it.
+    fn drop(&mut self) {
+        self.sends.drain().for_each(std::mem::forget);
+        let buffers = self.buffers.take().expect("dropped once");
+        if self.receives_armed > 0 {
+            buffers.leak();
+        } else {
+            // Unregistered before its memory is unmapped; an armed receive is no more.
+            let unregistered = self.ring.submitter().unregister_buf_ring(BUFFER_GROUP);
+            if unregistered.is_err() {
+                buffers.leak();
+            }
+        }
+    }
+}
+
+/// Completes only if it fails, with `token`.
+fn quiet(entry: squeue::Entry, token: Token) -> squeue::Entry {
+    entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.encode())
+}
+
+fn borrow(socket: &Socket) -> BorrowedFd<'_> {
+    // SAFETY: a `Socket` is made from a descriptor the kernel handed to this driver (or that
+    // was moved into it), and it is open until `Driver::close` consumes the `Socket`.
+    unsafe { BorrowedFd::borrow_raw(socket.0) }
+}
+
+/// Registers the ring's descriptor with the calling thread, which saves a look-up at every
+/// enter (kernel 5.18); returns its index. The crate has this too, but forgets the index. A
+/// ring works without it. The registration ends with the thread.
+fn register_ring_fd(ring_fd: RawFd) -> Option<i32> {
+    const IORING_REGISTER_RING_FDS: libc::c_uint = 20;
+    /// `struct io_uring_rsrc_update`: the index (any free one), and the descriptor.
+    #[repr(C)]
+    struct Update {
+        offset: u32,
+        reserved: u32,
+        data: u64,
+    }
+    let mut update = Update { offset: u32::MAX, reserved: 0, data: ring_fd as u64 };
+    // SAFETY: the pointer and the count name `update`, which lives across the call.
+    let registered = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring_fd,
+            IORING_REGISTER_RING_FDS,
+            &raw mut update,
+            1,
+        )
+    };
+    (registered == 1).then_some(update.offset as i32)
+}
+
+fn errno_or(result: i32) -> Result<u32, Errno> {
+    u32::try_from(result).map_err(|_| Errno(-result))
+}
+
+fn refused(step: &'static str) -> impl FnOnce(io::Error) -> RingError {
+    move |source| RingError::Refused { step, source }
+}
+
+/// Halves the queues while locked memory is short (rings are charged to RLIMIT_MEMLOCK on
+/// recent kernels), and leaves out the one flag that is newer than the floor if need be.
+fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
+    const COMPLETION_ENTRIES_MIN: u32 = 512;
+    let (mut submission, mut completion) = (config.submission_entries, config.completion_entries);
+    let mut no_sqarray = true;
+    loop {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_clamp()
+            .setup_cqsize(completion)
+            .setup_submit_all()
+            .setup_single_issuer()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_defer_taskrun();
+        if no_sqarray {
+            builder.setup_no_sqarray(); // kernel 6.6
+        }
+        let source = match builder.build(submission) {
+            Ok(ring) => return Ok(ring),
+            Err(source) => source,
+        };
+        match source.raw_os_error() {
+            Some(libc::EINVAL) if no_sqarray => no_sqarray = false,
+            Some(libc::EINVAL) => {
+                return Err(RingError::TooOld { missing: "IORING_SETUP_DEFER_TASKRUN" });
+            }
+            Some(libc::ENOMEM) if completion / 2 >= COMPLETION_ENTRIES_MIN => {
+                completion /= 2;
+                submission = (submission / 2).max(1);
+            }
+            _ => {
+                return Err(RingError::Refused { step: "io_uring_setup", source });
+            }
+        }
+    }
+}
+
+/// Asks the kernel which operations it has; versions are never parsed.
+fn check_operations(ring: &IoUring) -> Result<(), RingError> {
+    let needed = [
+        (opcode::AcceptMulti::CODE, "IORING_OP_ACCEPT"),
+        (opcode::RecvMulti::CODE, "IORING_OP_RECV"),
+        (opcode::Send::CODE, "IORING_OP_SEND"),
+        (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
+        (opcode::Close::CODE, "IORING_OP_CLOSE"),
+        (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
+        (opcode::MsgRingData::CODE, "IORING_OP_MSG_RING"),
+    ];
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(refused("probing operations"))?;
+    match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        Some((_, missing)) => Err(RingError::TooOld { missing }),
+        None => Ok(()),
+    }
+}

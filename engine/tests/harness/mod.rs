@@ -1,0 +1,260 @@
+//! What the tests over real sockets share: a server that stops by itself, and a client that
+//! speaks raw bytes, so that it can break every rule.
+
+#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use ringwire::{Config, Handle, Handler, Running, Server, SetupError};
+
+/// Far beyond what anything here takes, also on a loaded machine: a test that reaches it
+/// has found something that hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server; dropping it stops it and waits for its end.
+pub struct TestServer {
+    running: Option<Running>,
+}
+
+impl TestServer {
+    /// Starts a server on a free port, or says loudly that there is no io_uring here and
+    /// returns `None`. With `RINGWIRE_REQUIRE_IO_URING` set (as in CI) that is a failure.
+    pub fn start<H: Handler>(
+        shards: usize,
+        config: Config,
+        make: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Option<Self> {
+        let server = Server::builder().listen("127.0.0.1:0").shards(shards).config(config);
+        match server.start(make) {
+            Ok(running) => Some(Self { running: Some(running) }),
+            Err(error) if may_skip(&error) => {
+                eprintln!("SKIPPED, NOTHING WAS TESTED: {error}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("running until dropped")
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.running().local_addr()
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.running().handle()
+    }
+
+    /// A raw connection that has not sent anything yet.
+    pub fn connect(&self) -> RawClient {
+        let stream = TcpStream::connect(self.addr()).expect("the server accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        RawClient { stream, input: Vec::new() }
+    }
+
+    /// A raw connection behind its opening handshake.
+    pub fn open(&self) -> RawClient {
+        let mut client = self.connect();
+        client.send(&handshake());
+        let response = client.read_head();
+        assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
+        client
+    }
+
+    /// Stops the server and waits for its end.
+    pub fn stop(mut self) -> Result<(), SetupError> {
+        let running = self.running.take().expect("running until dropped");
+        running.handle().stop();
+        running.join()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        running.handle().stop();
+        let ended = running.join();
+        if !std::thread::panicking() {
+            ended.expect("no shard panics");
+        }
+    }
+}
+
+fn may_skip(error: &SetupError) -> bool {
+    error.is_io_uring_unavailable() && std::env::var_os("RINGWIRE_REQUIRE_IO_URING").is_none()
+}
+
+/// A plain valid opening handshake.
+pub fn handshake() -> Vec<u8> {
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        .to_vec()
+}
+
+/// A client's frame with the given first byte (FIN, RSV, opcode), masked with a fixed key.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(0x80 | length as u8),
+        length @ 126..=0xFFFF => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&KEY);
+    frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+pub fn text(payload: &str) -> Vec<u8> {
+    frame(0x81, payload.as_bytes())
+}
+
+pub fn binary(payload: &[u8]) -> Vec<u8> {
+    frame(0x82, payload)
+}
+
+pub fn ping(payload: &[u8]) -> Vec<u8> {
+    frame(0x89, payload)
+}
+
+pub fn close(code: u16, reason: &str) -> Vec<u8> {
+    frame(0x88, &[&code.to_be_bytes()[..], reason.as_bytes()].concat())
+}
+
+/// A frame of the server: its first byte and its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFrame {
+    pub first: u8,
+    pub payload: Vec<u8>,
+}
+
+impl ServerFrame {
+    pub fn text(payload: &str) -> Self {
+        Self { first: 0x81, payload: payload.as_bytes().to_vec() }
+    }
+
+    /// The code of a Close frame; 1005 if it has none.
+    pub fn close_code(&self) -> u16 {
+        assert_eq!(self.first, 0x88, "not a Close frame: {self:?}");
+        match self.payload[..] {
+            [] => 1005,
+            [high, low, ..] => u16::from_be_bytes([high, low]),
+            [_] => panic!("a Close frame of one byte"),
+        }
+    }
+}
+
+pub struct RawClient {
+    pub stream: TcpStream,
+    /// Read and not yet looked at.
+    input: Vec<u8>,
+}
+
+impl RawClient {
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
+    /// Sends what the server may no longer want to hear.
+    pub fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// A response head, up to and with its empty line.
+    pub fn read_head(&mut self) -> String {
+        let end = loop {
+            if let Some(at) = self.input.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.read_more() > 0, "ended within a head: {:?}", self.input);
+        };
+        String::from_utf8(self.input.drain(..end).collect()).expect("a head is text")
+    }
+
+    /// The status of a response.
+    pub fn read_status(&mut self) -> u16 {
+        let head = self.read_head();
+        head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
+    }
+
+    pub fn read_frame(&mut self) -> ServerFrame {
+        self.fill(2);
+        assert_eq!(self.input[1] & 0x80, 0, "a server does not mask");
+        let (header, payload) = match self.input[1] {
+            126 => {
+                self.fill(4);
+                (4, usize::from(u16::from_be_bytes([self.input[2], self.input[3]])))
+            }
+            127 => {
+                self.fill(10);
+                let length: [u8; 8] = self.input[2..10].try_into().unwrap();
+                (10, u64::from_be_bytes(length) as usize)
+            }
+            length => (2, usize::from(length)),
+        };
+        self.fill(header + payload);
+        let frame: Vec<u8> = self.input.drain(..header + payload).collect();
+        ServerFrame { first: frame[0], payload: frame[header..].to_vec() }
+    }
+
+    /// Everything up to the server's FIN. A reset is a failure: it is what makes a browser
+    /// report 1006 after a proper Close.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        while self.read_more() > 0 {}
+        std::mem::take(&mut self.input)
+    }
+
+    /// Expects a Close frame with `code` and then FIN, without reset.
+    pub fn expect_close(&mut self, code: u16) {
+        let frame = self.read_frame();
+        assert_eq!(frame.close_code(), code, "{:?}", String::from_utf8_lossy(&frame.payload));
+        assert_eq!(self.read_to_end(), b"");
+    }
+
+    /// Waits until the connection is gone, by FIN or reset, whatever came before.
+    pub fn expect_gone(&mut self) {
+        let mut bytes = [0; 4096];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn fill(&mut self, bytes: usize) {
+        while self.input.len() < bytes {
+            assert!(self.read_more() > 0, "ended within a frame: {:?}", self.input);
+        }
+    }
+
+    fn read_more(&mut self) -> usize {
+        let mut bytes = [0; 16 * 1024];
+        let read = self.stream.read(&mut bytes).expect("the server answers and does not reset");
+        self.input.extend_from_slice(&bytes[..read]);
+        read
+    }
+}
+
+/// Waits until `holds`, for as long as patience lasts.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
