@@ -1,1 +1,5 @@
-//! placeholder
+//! What the benchmark binaries share: servers as child processes, and clients on the same
+//! ring code as the engine. Nothing here is used by the engine.
+
+pub mod load;
+pub mod process;
