@@ -8,6 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use ringwire::{Config, Handle, Handler, Running, Server, SetupError};
+use socket2::SockRef;
+
+pub mod recorder;
 
 /// Far beyond what anything here takes, also on a loaded machine: a test that reaches it
 /// has found something that hangs.
@@ -65,6 +68,19 @@ impl TestServer {
         let response = client.read_head();
         assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
         client
+    }
+
+    /// A new connection is opened and a message echoed.
+    pub fn assert_serves(&self) {
+        let mut client = self.open();
+        client.send(&text("still there?"));
+        assert_eq!(client.read_frame(), ServerFrame::text("still there?"));
+    }
+
+    /// Every connection has left, and its slot is free.
+    pub fn wait_until_empty(&self) {
+        let handle = self.handle();
+        wait_until("no connection is left", || handle.metrics().connections_now == 0);
     }
 
     /// Stops the server and waits for its end.
@@ -133,6 +149,26 @@ pub fn close(code: u16, reason: &str) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes()[..], reason.as_bytes()].concat())
 }
 
+/// The last response of a connection, with everything up to the server's FIN as its body.
+#[derive(Debug)]
+pub struct LastResponse {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl LastResponse {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+/// The value of the first header of that name in a head.
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.into_iter().find_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
+}
+
 /// A frame of the server: its first byte and its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFrame {
@@ -189,6 +225,13 @@ impl RawClient {
         head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
     }
 
+    /// A response other than 101, and the end of the connection without reset.
+    pub fn read_last_response(&mut self) -> LastResponse {
+        let head = self.read_head();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        LastResponse { status: status.expect("a status line"), head, body: self.read_to_end() }
+    }
+
     pub fn read_frame(&mut self) -> ServerFrame {
         self.fill(2);
         assert_eq!(self.input[1] & 0x80, 0, "a server does not mask");
@@ -221,6 +264,22 @@ impl RawClient {
         let frame = self.read_frame();
         assert_eq!(frame.close_code(), code, "{:?}", String::from_utf8_lossy(&frame.payload));
         assert_eq!(self.read_to_end(), b"");
+    }
+
+    /// Sends byte after byte, some 20 ms apart, until the server says something.
+    pub fn drip_until_answered(&mut self, bytes: impl IntoIterator<Item = u8>) {
+        self.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let is_answered = bytes.into_iter().any(|byte| {
+            self.send(&[byte]);
+            self.stream.peek(&mut [0]).is_ok()
+        });
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(is_answered, "the server has heard all of it and says nothing");
+    }
+
+    /// Vanishes with RST instead of FIN.
+    pub fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Waits until the connection is gone, by FIN or reset, whatever came before.

@@ -1,0 +1,73 @@
+//! No allocation on the path of a message: counted, not believed. The only test in its
+//! binary, because the allocator counts for the whole process.
+
+mod harness;
+
+use std::io::{Read, Write};
+
+use harness::{TestServer, text};
+use ringwire::{Config, Conn, Handler, Message};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Echoes, or publishes where the text asks for it.
+struct EchoOrPublish;
+
+impl Handler for EchoOrPublish {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("everybody");
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        match message {
+            Message::Text(text) if text.starts_with("publish") => {
+                conn.publish_all("everybody", text);
+            }
+            message => {
+                conn.send(message);
+            }
+        }
+    }
+}
+
+/// Sends each message and reads its echo, without allocating on this side either.
+fn converse(clients: &mut [harness::RawClient], request: &[u8], answer: &mut [u8], rounds: usize) {
+    for _ in 0..rounds {
+        for client in &mut *clients {
+            client.stream.write_all(request).unwrap();
+        }
+        for client in &mut *clients {
+            client.stream.read_exact(answer).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_message_costs_no_allocation() {
+    let profiler = dhat::Profiler::builder().testing().build();
+    let Some(server) = TestServer::start(1, Config::default(), |_| EchoOrPublish) else { return };
+    let mut clients: Vec<_> = (0..10).map(|_| server.open()).collect();
+    for length in [5, 600, 3_000] {
+        let request = text(&"e".repeat(length));
+        let mut answer = vec![0; length + if length > 125 { 4 } else { 2 }];
+        // Pools and lists grow to what this load needs; after that nothing does.
+        converse(&mut clients, &request, &mut answer, 200);
+        let before = dhat::HeapStats::get().total_blocks;
+        converse(&mut clients, &request, &mut answer, 1_000);
+        let allocations = dhat::HeapStats::get().total_blocks - before;
+        assert_eq!(allocations, 0, "10,000 echoes of {length} bytes");
+    }
+    // On one shard a publish costs none either. Every client gets each of the ten.
+    let request = text("publish!");
+    let mut answer = vec![0; 10 * (2 + 8)];
+    converse(&mut clients, &request, &mut answer, 200);
+    let before = dhat::HeapStats::get().total_blocks;
+    converse(&mut clients, &request, &mut answer, 1_000);
+    let allocations = dhat::HeapStats::get().total_blocks - before;
+    assert_eq!(allocations, 0, "10,000 publishes to 10 subscribers each");
+    drop((clients, server));
+    drop(profiler);
+}
