@@ -38,6 +38,10 @@
 //! No TLS (put a proxy in front), no HTTP beyond GET and HEAD without a body, no
 //! compression, no HTTP/2, no fallback for kernels without io_uring: starting says so.
 
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 mod config;
 mod conn;
 mod connections;

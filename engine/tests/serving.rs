@@ -56,6 +56,7 @@ fn a_ping_is_answered_and_a_close_is_echoed() {
     let Theirs::Close(Some(echo)) = socket.read().unwrap() else { panic!("no Close") };
     assert_eq!(u16::from(echo.code), 4_321);
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
+    drop(socket);
     wait_until("the slot is free", || server.handle().metrics().connections_now == 0);
 }
 
