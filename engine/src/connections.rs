@@ -58,6 +58,16 @@ impl<S> Connections<S> {
         slot
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &crate::slot::Session<S>> {
+        self.slots.iter().map(|(_, slot)| &slot.session)
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn session(&self, slot: u32) -> &crate::slot::Session<S> {
+        &self.slots[slot as usize].session
+    }
+
     /// The keys of all tenants, for the rare walk over everything.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.slots.iter().map(|(_, slot)| slot.session.key).collect()

@@ -58,6 +58,11 @@ mod mailbox;
 mod metrics;
 mod server;
 mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(all(test, not(feature = "sim")))]
+#[allow(unreachable_pub)]
+mod sim;
 mod slot;
 mod sys;
 mod timer_wheel;

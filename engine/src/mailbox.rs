@@ -96,6 +96,11 @@ impl Mailbox {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn has_commands(&self) -> bool {
         !self.commands.is_empty()
     }

@@ -165,7 +165,10 @@ fn resolve(address: &str) -> Result<SocketAddr, SetupError> {
     addresses.next().ok_or_else(|| unresolved(std::io::Error::other("the name has no address")))
 }
 
-fn make_mailboxes(shards: usize, command_entries: usize) -> Result<Arc<[Mailbox]>, SetupError> {
+pub(crate) fn make_mailboxes(
+    shards: usize,
+    command_entries: usize,
+) -> Result<Arc<[Mailbox]>, SetupError> {
     (0..shards)
         .map(|_| Ok(Mailbox::new(command_entries, Waker::new()?)))
         .collect::<Result<_, _>>()
@@ -173,7 +176,7 @@ fn make_mailboxes(shards: usize, command_entries: usize) -> Result<Arc<[Mailbox]
 }
 
 /// A ring from each shard to all others.
-fn join_shards(mailboxes: &Arc<[Mailbox]>, broadcast_entries: usize) -> Vec<Links> {
+pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, broadcast_entries: usize) -> Vec<Links> {
     type Ends = (Publisher<Arc<Publication>>, Vec<Reader<Arc<Publication>>>);
     let shards = mailboxes.len();
     // A lone shard publishes to nobody: its ring takes no memory to speak of.

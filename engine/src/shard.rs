@@ -12,6 +12,8 @@ mod closing;
 mod core;
 mod deadlines;
 mod fanout;
+#[cfg(any(test, feature = "sim"))]
+mod inspect;
 mod opening;
 mod receive;
 mod send;
@@ -102,11 +104,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.finish();
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.driver.arm_accept();
     }
 
-    fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.wait();
         self.dispatch();
         self.fire_deadlines();
@@ -129,7 +131,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     /// Announces the sleep before it looks for work a last time (see `mailbox.rs`).
-    fn how_long_to_wait(&self) -> Wait {
+    pub(crate) fn how_long_to_wait(&self) -> Wait {
         if self.has_work_left() {
             return Wait::No;
         }
@@ -171,7 +173,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     /// Nothing is left to serve, and the accept has ended too.
-    fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.drain_until_ms.is_some() && self.connections.len() == 0 && self.accepting.is_over()
     }
 

@@ -165,10 +165,11 @@ impl<S> Session<S> {
         frame_bytes: usize,
         append: impl FnOnce(&mut Outgoing<Unmasked>, &mut Vec<u8>),
     ) -> SendStatus {
-        if self.stage != Stage::Open {
+        self.serve_published(core);
+        // Behind a message that did not fit nothing smaller may slip in: that would be a hole.
+        if self.stage != Stage::Open || self.failing {
             return SendStatus::Dropped;
         }
-        self.serve_published(core);
         if !self.has_room(core, frame_bytes) {
             self.overflow(core);
             return SendStatus::Dropped;
@@ -248,7 +249,8 @@ impl<S> Session<S> {
         };
         let served_bytes = subscriptions.position.saturating_sub(run_start) as u32;
         let start = run.start.max(served_bytes);
-        subscriptions.position = end;
+        // It may have been served beyond this stretch already.
+        subscriptions.position = subscriptions.position.max(end);
         if start < run.end {
             let part = Run { bytes: run.bytes.clone(), start, end: run.end };
             let bytes = (run.end - start) as usize;
@@ -266,7 +268,7 @@ impl<S> Session<S> {
         bytes: usize,
         take: impl FnOnce(&mut Self, &mut Core),
     ) {
-        if self.stage != Stage::Open {
+        if self.stage != Stage::Open || self.failing {
             return;
         }
         if !self.has_room(core, bytes) {

@@ -113,6 +113,16 @@ impl TimerWheel {
         Some(slot)
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_scheduled(&self, slot: u32) -> bool {
+        self.links.get(slot as usize).is_some_and(|link| link.bucket != UNSCHEDULED)
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.links.iter().all(|link| link.bucket == UNSCHEDULED) && self.first_occupied().is_none()
+    }
+
     /// How long until the first deadline is over; `None` without one.
     pub(crate) fn wait_ms(&self, now_ms: u64) -> Option<u64> {
         let ahead = self.first_occupied()?;

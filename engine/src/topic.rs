@@ -40,6 +40,12 @@ impl Subscriptions {
         self.topics.iter().any(|subscription| subscription.topic == topic)
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn index_of(&self, topic: TopicId) -> Option<u32> {
+        let subscription = self.topics.iter().find(|subscription| subscription.topic == topic);
+        subscription.map(|subscription| subscription.index)
+    }
+
     fn set_index(&mut self, topic: TopicId, index: u32) {
         let subscription = self.topics.iter_mut().find(|subscription| subscription.topic == topic);
         subscription.expect("a topic lists only its subscribers").index = index;
@@ -129,6 +135,21 @@ impl Topics {
                 self.ids.remove(&topic.name);
             }
         }
+    }
+
+    /// Shows every subscriber of every topic with its place in the list.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn check(&self, mut look: impl FnMut(u32, TopicId, u32)) {
+        for (id, topic) in &self.topics {
+            for (index, &slot) in topic.subscribers.iter().enumerate() {
+                look(slot, TopicId(id as u32), index as u32);
+            }
+        }
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn check_empty(&self) {
+        assert!(self.topics.is_empty() && self.ids.is_empty(), "a topic of nobody");
     }
 
     /// Any topic the connection is subscribed to: for leaving them all.

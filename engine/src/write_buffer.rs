@@ -115,6 +115,11 @@ impl WriteBuffer {
         None
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn owns_nothing(&self) -> bool {
+        self.open.capacity() == 0 && self.first.is_none() && self.sealed.is_none()
+    }
+
     /// Drops everything that waits.
     pub(crate) fn clear(&mut self, pool: &mut BufferPool) {
         while let Some(outbound) = self.next_outbound() {

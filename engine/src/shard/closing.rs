@@ -20,6 +20,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             return;
         };
         let session = &mut slot.session;
+        session.failing = false;
         match session.stage {
             Stage::Open | Stage::Closing => {
                 session.begin_close(&mut self.core, code, reason);
@@ -35,7 +36,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// Fails the connections that callbacks and publishes have marked.
     pub(super) fn fail_failing(&mut self) {
         // Failing one tells its handler, which may publish and so mark others: they are in
-        // the list behind, and each connection enters it once.
+        // the list behind, and a connection that has failed is not open to be marked again.
         while let Some((key, code, reason)) = self.core.failing.pop() {
             self.fail(key, code, reason);
         }
@@ -52,15 +53,19 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// Ends a connection without further words: the peer is gone, or out of time.
     pub(super) fn cut_off(&mut self, key: Key, code: CloseCode, reason: &str) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        if slot.session.stage == Stage::Dying {
+            return;
+        }
+        // Before the handler is told: what it sends now has no effect, and shall not seem to.
+        slot.session.stage = Stage::Dying;
         self.tell_closed(key, code, reason);
         let Some(slot) = self.connections.get_mut(key) else {
             return;
         };
         let session = &mut slot.session;
-        if session.stage == Stage::Dying {
-            return;
-        }
-        session.stage = Stage::Dying;
         session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
         if session.receiving || session.sending {
@@ -85,7 +90,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
         if session.end_seen {
             // The peer's FIN is here: nothing can be unread, closing sends no reset.
-            return self.cut_off(key, CloseCode::ABNORMAL, "");
+            self.cut_off(key, CloseCode::ABNORMAL, "");
+            return self.release(key);
         }
         self.driver.shut_down_write(&session.socket);
         session.stage = Stage::Draining;

@@ -55,8 +55,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         session.pinged = true;
         session.pinged_ms = self.core.now_ms as u32;
         session.ping(&mut self.core, b"");
-        let deadline = self.core.now_ms + u64::from(self.core.config.pong_timeout_ms);
-        self.core.timers.schedule(key.slot, deadline);
+        // The pong's deadline, unless something else is due before it.
+        let next = due(session, &self.core);
+        self.fire(key, next);
     }
 
     /// Until something is due if no completion comes: a connection's deadline, the end of
@@ -110,10 +111,22 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 }
 
+/// A connection has been opened: other things are due now than while it was opening.
+pub(super) fn look_anew<S>(core: &mut Core, session: &Session<S>) {
+    if let Due::In(ms) = due(session, core) {
+        core.timers.schedule_no_later(session.key.slot, core.now_ms + u64::from(ms));
+    }
+}
+
 /// The first thing that is due, or how long nothing is.
 fn due<S>(session: &Session<S>, core: &Core) -> Due {
     let config = &core.config;
-    let mut next = IDLE_LOOK_MS;
+    // A send that begins later can stall without any further event, so an open connection
+    // is looked at once per write timeout; that costs nothing where pings are as frequent.
+    let mut next = match config.write_timeout_ms {
+        0 => IDLE_LOOK_MS,
+        write_timeout_ms => write_timeout_ms.min(IDLE_LOOK_MS),
+    };
     // Whether `timeout_ms` (0 is never) after `then_ms` is over; else it is a candidate.
     let mut is_over = |timeout_ms: u32, then_ms: u32| {
         let left = timeout_ms.saturating_sub(core.elapsed_ms(then_ms));
@@ -144,7 +157,8 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
             if is_over(config.pong_timeout_ms, session.pinged_ms) {
                 Due::Failed(CloseCode::INTERNAL_ERROR, "ping timeout")
             } else {
-                Due::In(next)
+                // Sooner than that, to see whether it was answered and the next one is due.
+                Due::In(next.min(config.ping_interval_ms))
             }
         }
         Stage::Open if is_over(config.ping_interval_ms, session.heard_ms) => Due::Ping,

@@ -4,6 +4,7 @@
 
 use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response, accept_response};
 
+use super::deadlines::look_anew;
 use super::receive::{panicked, take_frames};
 use super::{Core, guard};
 use crate::conn::Conn;
@@ -101,6 +102,7 @@ fn upgrade<H: Handler>(
     core.metrics.handshakes_accepted += 1;
     session.state = state;
     session.stage = Stage::Open;
+    look_anew(core, session);
     session.mark_dirty(core);
     None
 }

@@ -40,10 +40,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         slot.session.heard_ms = core.now_ms as u32;
         slot.session.pinged = false;
         let failure = match slot.session.stage {
+            Stage::Opening => take_head(handler, core, slot, driver.received(&lease)),
+            // Closing without ever having been open: behind a response there are no frames.
+            Stage::Closing if slot.session.told == Told::Nothing => {
+                drain(core, &mut slot.session, lease.bytes());
+                None
+            }
             Stage::Open | Stage::Closing => {
                 take_frames(handler, core, slot, driver.received(&lease))
             }
-            Stage::Opening => take_head(handler, core, slot, driver.received(&lease)),
             Stage::Draining => {
                 drain(core, &mut slot.session, lease.bytes());
                 None
@@ -137,6 +142,8 @@ fn take_message<H: Handler>(
         return None;
     }
     core.metrics.messages_received += 1;
+    // What was unfinished is whole; if another message has begun, its deadline starts anew.
+    session.mid_message = false;
     let mut conn = Conn::new(session, core);
     let returned = guard(|| handler.on_message(&mut conn, message));
     if returned.is_some() { None } else { Some(panicked(core)) }

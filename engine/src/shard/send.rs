@@ -32,7 +32,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         } else if session.writes.is_waiting() || session.stage == Stage::Closing {
             session.mark_dirty(core);
         }
-        if session.over_mark && session.writes.unsent_bytes() <= core.config.write_bytes_mark {
+        let is_owed = session.over_mark || session.owed_pong.is_some();
+        if is_owed && session.writes.unsent_bytes() <= core.config.write_bytes_mark {
             self.relieve(key);
         }
     }
@@ -48,11 +49,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     fn relieve(&mut self, key: Key) {
         let Self { connections, handler, core, .. } = self;
         let session = &mut connections.get_mut(key).expect("looked up just before").session;
-        session.over_mark = false;
+        let was_over_mark = std::mem::take(&mut session.over_mark);
         if let Some(payload) = session.owed_pong.take() {
             session.pong(core, &payload);
         }
-        if session.stage != Stage::Open {
+        if session.stage != Stage::Open || !was_over_mark {
             return;
         }
         let mut conn = Conn::new(session, core);

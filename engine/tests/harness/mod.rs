@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -170,10 +171,19 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A frame of the server: its first byte and its payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerFrame {
     pub first: u8,
     pub payload: Vec<u8>,
+}
+
+/// Of a long payload only the start: a failed assertion shall stay readable.
+impl fmt::Debug for ServerFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.payload[..self.payload.len().min(64)];
+        write!(f, "{:#04x}, {} bytes: ", self.first, self.payload.len())?;
+        write!(f, "{:?}", String::from_utf8_lossy(shown))
+    }
 }
 
 impl ServerFrame {
@@ -204,8 +214,8 @@ impl RawClient {
     }
 
     /// Sends what the server may no longer want to hear.
-    pub fn try_send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// A response head, up to and with its empty line.
@@ -257,6 +267,19 @@ impl RawClient {
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.read_more() > 0 {}
         std::mem::take(&mut self.input)
+    }
+
+    /// Reads `bytes` in pieces of at most `piece_bytes`, with a pause of some 60 ms before
+    /// each, and keeps them for the next frame.
+    pub fn read_slowly(&mut self, bytes: usize, piece_bytes: usize) {
+        let mut piece = vec![0; piece_bytes];
+        let until = self.input.len() + bytes;
+        while self.input.len() < until {
+            std::thread::sleep(Duration::from_millis(60));
+            let read = self.stream.read(&mut piece).expect("the server does not reset");
+            assert!(read > 0, "ended early");
+            self.input.extend_from_slice(&piece[..read]);
+        }
     }
 
     /// Expects a Close frame with `code` and then FIN, without reset.

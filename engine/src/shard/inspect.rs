@@ -1,0 +1,74 @@
+//! What the simulator looks at between two ticks: the rules of the engine, asserted.
+//! Never compiled into a server.
+
+use super::Shard;
+use crate::driver::Driver;
+use crate::handler::Handler;
+use crate::metrics::Metrics;
+use crate::sim::Outstanding;
+use crate::slot::{Session, Stage, Told};
+
+impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
+    pub(crate) fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+
+    /// The rules that hold between two ticks.
+    pub(crate) fn check(&self, open_sockets: usize) {
+        assert_eq!(self.connections.len(), open_sockets, "a slot for each socket");
+        assert_eq!(self.core.metrics.connections_now, open_sockets as u64);
+        assert!(self.core.log.is_empty(), "a publish was not handed out");
+        assert!(self.core.moved.is_empty(), "a subscriber was not told its place");
+        assert!(self.rearm.is_empty(), "a receive was not armed again");
+        for session in self.connections.sessions() {
+            self.check_session(session);
+        }
+        self.core.topics.check(|slot, topic, index| {
+            let session = self.connections.session(slot);
+            let subscriptions = session.subscriptions.as_ref().expect("listed, so subscribed");
+            assert_eq!(subscriptions.index_of(topic), Some(index), "its place in the list");
+        });
+    }
+
+    fn check_session(&self, session: &Session<H::State>) {
+        let (receives, sends) = self.driver.outstanding(&session.socket);
+        assert_eq!(session.receiving, receives, "the flag of the receive");
+        assert_eq!(session.sending, sends, "the flag of the send");
+        let config = &self.core.config;
+        let unsent = session.writes.unsent_bytes();
+        // A control frame may go over the limit by what one takes, and there are at most our
+        // Close and, below the mark, pings and pongs.
+        let one_message = 16 << 10;
+        assert!(unsent <= config.write_bytes_max.max(one_message) + 300, "{unsent} unsent");
+        if unsent == 0 && !session.sending {
+            assert!(session.writes.owns_nothing(), "an idle connection owns a write buffer");
+        }
+        if session.stage == Stage::Dying {
+            assert!(session.told != Told::Open, "dying and not told");
+            assert!(receives || sends || session.dirty, "dying and never freed");
+            return;
+        }
+        assert!(receives || session.end_seen, "nothing will be received any more");
+        assert!(self.core.timers.is_scheduled(session.key.slot), "no deadline");
+        if !session.sending && session.writes.is_waiting() {
+            assert!(session.dirty, "bytes that nobody will send");
+        }
+        if session.stage != Stage::Open {
+            assert!(session.subscriptions.is_none(), "closing and subscribed");
+        }
+    }
+
+    /// The rules that hold when everybody is gone.
+    pub(crate) fn check_end(&mut self) {
+        self.finish();
+        assert!(self.is_finished(), "the shard has not ended");
+        self.check(0);
+        self.core.topics.check_empty();
+        assert!(self.core.timers.is_empty(), "a deadline of nobody");
+        assert!(self.core.failing.is_empty() && self.core.dirty.is_empty());
+    }
+}

@@ -1,0 +1,313 @@
+//! The clients of a simulated world: `ringwire-proto` in the client role, with manners drawn
+//! per client, and bytes no client should send.
+
+use std::rc::Rc;
+
+use ringwire_proto::{Connection, Event, IncomingLimits, Message, check_response, client_request};
+
+use super::dice::Dice;
+use super::model::{ClientNumber, SharedModel};
+use super::wire::{SharedWire, Wire};
+
+type MaskKeys = fn() -> [u8; 4];
+
+const KEY: [u8; 16] = *b"the sample nonce";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Open,
+    /// Has sent Close, FIN or reset, or has been closed.
+    Leaving,
+    Gone,
+}
+
+/// How a client behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manners {
+    Polite,
+    /// Reads little and late.
+    Slow,
+    /// Sends what no client should.
+    Hostile,
+}
+
+pub(super) struct Client {
+    number: ClientNumber,
+    dice: Dice,
+    wire: SharedWire,
+    model: SharedModel,
+    pub(super) manners: Manners,
+    stage: Stage,
+    connection: Connection<MaskKeys>,
+    /// Made and not yet written.
+    out: Vec<u8>,
+    /// Read of the response head so far.
+    head: Vec<u8>,
+    is_upgraded: bool,
+    messages: u64,
+    close_seen: bool,
+    /// Something happened after which the server owes it no proper end.
+    pub(super) excused: bool,
+}
+
+impl Client {
+    pub(super) fn new(
+        number: ClientNumber,
+        dice: &Dice,
+        model: &SharedModel,
+        manners: Manners,
+    ) -> (Self, SharedWire) {
+        let wire: SharedWire = Rc::default();
+        let slow_window = dice.between(100, 3_000);
+        let window = if manners == Manners::Slow { slow_window } else { 1 << 20 };
+        wire.borrow_mut().window_bytes = window;
+        let mut client = Self {
+            number,
+            dice: dice.clone(),
+            wire: Rc::clone(&wire),
+            model: Rc::clone(model),
+            manners,
+            stage: Stage::Opening,
+            connection: Connection::client(|| [0x5A, 0x01, 0xF0, 0x33]),
+            out: Vec::new(),
+            head: Vec::new(),
+            is_upgraded: false,
+            messages: 0,
+            close_seen: false,
+            excused: manners != Manners::Polite,
+        };
+        let target = format!("/{number}");
+        client_request(&mut client.out, "sim", &target, KEY, &[], &[]).expect("a valid request");
+        if manners == Manners::Hostile && dice.chance(20) {
+            let at = dice.below(client.out.len());
+            client.out[at] ^= 1 << dice.below(8);
+        }
+        // Frames may come right behind the request.
+        if dice.chance(30) {
+            client.command();
+        }
+        (client, wire)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.stage == Stage::Gone
+    }
+
+    /// Whether it waits for nothing: all is written and read, or it is gone.
+    pub(super) fn is_settled(&self) -> bool {
+        match self.stage {
+            _ if self.manners != Manners::Polite => true,
+            Stage::Opening | Stage::Open => self.is_quiet(),
+            Stage::Leaving => self.excused,
+            Stage::Gone => true,
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.out.is_empty() && self.wire.borrow().to_client.is_empty()
+    }
+
+    /// One small thing of its choice.
+    pub(super) fn step(&mut self, reset_percent: usize) {
+        match self.dice.below(10) {
+            0..=3 => self.write(),
+            4..=6 => self.read(),
+            7 | 8 => self.speak(),
+            _ if self.dice.chance(reset_percent) => self.reset(),
+            _ if self.dice.chance(4) => self.leave(),
+            _ => {}
+        }
+    }
+
+    /// Everything it still has to write and to read.
+    pub(super) fn catch_up(&mut self) {
+        let out = std::mem::take(&mut self.out);
+        self.put(&out);
+        let bytes: Vec<u8> = self.wire.borrow_mut().to_client.drain(..).collect();
+        self.take(bytes);
+        self.note_end();
+    }
+
+    /// Ends the connection one way or another.
+    pub(super) fn leave(&mut self) {
+        match (self.stage, self.dice.below(4)) {
+            (Stage::Gone, _) => {}
+            (Stage::Open, 0..=2) => {
+                self.connection.close(&mut self.out, ringwire_proto::CloseCode::NORMAL, "bye");
+                self.stage = Stage::Leaving;
+            }
+            _ => {
+                self.excused = true;
+                self.out.clear();
+                self.wire.borrow_mut().client_fin = true;
+                self.stage = Stage::Leaving;
+            }
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.excused = true;
+        let mut wire = self.wire.borrow_mut();
+        wire.client_reset = true;
+        wire.to_server.clear();
+        self.stage = Stage::Gone;
+    }
+
+    fn write(&mut self) {
+        let bytes = self.dice.between(0, self.out.len().min(2_000));
+        let bytes: Vec<u8> = self.out.drain(..bytes).collect();
+        self.put(&bytes);
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let mut wire = self.wire.borrow_mut();
+        if self.stage != Stage::Gone && !wire.server_closed && !wire.client_fin {
+            wire.to_server.extend(bytes);
+        }
+    }
+
+    fn read(&mut self) {
+        if self.manners == Manners::Slow && self.dice.chance(90) {
+            return;
+        }
+        let available = self.wire.borrow().to_client.len();
+        let taken = self.dice.between(0, available);
+        let bytes: Vec<u8> = self.wire.borrow_mut().to_client.drain(..taken).collect();
+        self.take(bytes);
+        self.note_end();
+    }
+
+    fn take(&mut self, mut bytes: Vec<u8>) {
+        if self.stage == Stage::Gone || bytes.is_empty() {
+            return;
+        }
+        if !self.is_upgraded {
+            self.head.append(&mut bytes);
+            let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else {
+                return;
+            };
+            bytes = self.head.split_off(end + 4);
+            let head = std::mem::take(&mut self.head);
+            if check_response(&head, KEY, &[]).is_err() {
+                assert!(self.excused, "a valid request was refused");
+                self.wire.borrow_mut().client_fin = true;
+                self.stage = Stage::Leaving;
+                return;
+            }
+            self.is_upgraded = true;
+            if self.stage == Stage::Opening {
+                self.stage = Stage::Open;
+            }
+        }
+        if bytes.is_empty() || self.connection.incoming.is_ended() {
+            return;
+        }
+        let Self { connection, out, model, number, close_seen, .. } = self;
+        let limits = IncomingLimits { message_bytes_max: 1 << 20, fragment_charge_bytes: 128 };
+        let received = connection.receive(&mut bytes, &limits, out, |_, _, event| match event {
+            Event::Message(Message::Text(text)) => model.borrow_mut().delivered(*number, text),
+            Event::Message(Message::Binary(_)) => panic!("nobody sends binary messages here"),
+            Event::Close(_) => *close_seen = true,
+            Event::Ping(_) | Event::Pong(_) => {}
+        });
+        received.expect("the server keeps the protocol");
+    }
+
+    /// Sees the server's FIN or reset.
+    fn note_end(&mut self) {
+        let mut wire = self.wire.borrow_mut();
+        if self.stage == Stage::Gone {
+            return;
+        }
+        // A connection may be refused before its handshake: the server is full or stops.
+        let may_end = self.excused || self.stage == Stage::Opening;
+        if wire.server_reset {
+            assert!(may_end, "client {}: reset instead of a proper end", self.number);
+            self.stage = Stage::Gone;
+        } else if wire.server_fin && wire.to_client.is_empty() {
+            assert!(
+                self.close_seen || may_end,
+                "client {}: the connection ended without a Close frame",
+                self.number
+            );
+            wire.client_fin = true;
+            self.stage = Stage::Gone;
+        }
+    }
+
+    fn speak(&mut self) {
+        if self.stage != Stage::Open || self.connection.outgoing.close_sent() {
+            return;
+        }
+        if self.manners == Manners::Hostile && self.dice.chance(30) {
+            return self.misbehave();
+        }
+        self.command();
+    }
+
+    /// A numbered message with one to four commands, whole or in fragments.
+    fn command(&mut self) {
+        const COMMANDS: [&str; 22] = [
+            "e", "e", "e", "b", "pa", "pa", "pb", "Pa", "oa", "ob", "sa", "sa", "sa", "sb", "sc",
+            "ua", "ub", "g", "pc", "e", "c", "!",
+        ];
+        self.messages += 1;
+        // Closing and panicking are rare.
+        let last = if self.dice.chance(5) { COMMANDS.len() } else { COMMANDS.len() - 2 };
+        let mut text = format!("{} ", self.messages);
+        for _ in 0..self.dice.between(1, 4) {
+            text.push_str(COMMANDS[self.dice.below(last)]);
+        }
+        text.push(' ');
+        text.push_str(&"é".repeat(self.dice.below(*self.dice.pick(&[3, 80, 500]))));
+        if text.ends_with('!') || text.contains('!') || text.contains('c') {
+            self.excused |= text.contains('!');
+        }
+        let Self { connection, out, dice, .. } = self;
+        if dice.chance(70) {
+            connection.message(out, Message::Text(&text));
+            return;
+        }
+        let bytes = text.as_bytes();
+        let cut = dice.below(bytes.len());
+        connection.outgoing.frame(out, false, ringwire_proto::Opcode::Text, &bytes[..cut]);
+        if dice.chance(30) {
+            let _ = connection.ping(out, b"between fragments");
+        }
+        connection.outgoing.frame(out, true, ringwire_proto::Opcode::Continuation, &bytes[cut..]);
+    }
+
+    fn misbehave(&mut self) {
+        match self.dice.below(5) {
+            0 => {
+                let bytes = self.dice.between(1, 20);
+                let bytes: Vec<u8> = (0..bytes).map(|_| self.dice.below(256) as u8).collect();
+                self.out.extend_from_slice(&bytes);
+            }
+            1 => self.out.extend_from_slice(&[0x81, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]),
+            2 => {
+                for _ in 0..50 {
+                    let _ = self.connection.ping(&mut self.out, b"flood");
+                }
+            }
+            3 => {
+                let Self { connection, out, .. } = self;
+                connection.outgoing.frame(
+                    out,
+                    false,
+                    ringwire_proto::Opcode::Binary,
+                    b"never ends",
+                );
+            }
+            _ => self.wire.borrow_mut().client_fin = true,
+        }
+    }
+}
+
+impl Wire {
+    /// Whether the client's side can make nothing more of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.server_closed
+    }
+}

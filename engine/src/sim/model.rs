@@ -1,0 +1,320 @@
+//! What ought to happen, kept beside what does: a handler that notes everything it is told
+//! and everything it queues, and the check of everything that arrives.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::rc::Rc;
+
+use ringwire_proto::{CloseCode, Message, Offer, Request};
+
+use crate::conn::{Conn, ConnId, SendStatus};
+use crate::handler::{Handler, Upgrade};
+
+/// Number of a client in its world.
+pub(super) type ClientNumber = usize;
+
+/// One connection as the handler knows it.
+#[derive(Default)]
+pub(super) struct Tenant {
+    shard: usize,
+    pub(super) id: Option<ConnId>,
+    /// Told of the open and not of the close.
+    pub(super) is_open: bool,
+    was_opened: bool,
+    was_closed: bool,
+    /// The handler has called `close`.
+    is_closing: bool,
+    owes_drain: bool,
+    /// The last message of the client, which numbers them from 1.
+    heard: u64,
+    topics: BTreeSet<char>,
+    /// What was queued for it on its own shard, in order.
+    due: VecDeque<String>,
+    /// What other shards have published to its topics; whether each must arrive.
+    due_from_afar: BTreeMap<usize, VecDeque<(String, bool)>>,
+    /// The newest publish seen of each source.
+    seen_from_afar: BTreeMap<String, u64>,
+}
+
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) tenants: BTreeMap<ClientNumber, Tenant>,
+    /// A message may be missing: the run drops instead of closing, or a shard was lapped.
+    pub(super) may_lose: bool,
+    pub(super) published: u64,
+    pub(super) opens: u64,
+    pub(super) closes: u64,
+    pub(super) heard: u64,
+    pub(super) delivered: u64,
+    /// Rules broken inside callbacks, where a panic would be the handler's.
+    pub(super) violations: Vec<String>,
+}
+
+pub(super) type SharedModel = Rc<RefCell<Model>>;
+
+/// Tells the story of a run on standard error, where `RINGWIRE_SIM_TRACE` is set.
+macro_rules! trace {
+    ($($words:tt)*) => {
+        if std::env::var_os("RINGWIRE_SIM_TRACE").is_some() {
+            eprintln!($($words)*);
+        }
+    };
+}
+
+impl Model {
+    fn violate(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    /// A payload that says where it comes from: shard, source and number.
+    fn payload(&mut self, shard: usize, source: &str, pad: usize) -> String {
+        self.published += 1;
+        let mut payload = String::new();
+        let _ = write!(payload, "{shard} {source} {} {}", self.published, "x".repeat(pad));
+        payload
+    }
+
+    fn note_publish(
+        &mut self,
+        shard: usize,
+        topic: char,
+        payload: &str,
+        but: Option<ClientNumber>,
+    ) {
+        trace!("shard {shard}: publish to {topic} of {payload:.20}, not to {but:?}");
+        for (&client, tenant) in &mut self.tenants {
+            if !tenant.topics.contains(&topic) || Some(client) == but {
+                continue;
+            }
+            if tenant.shard == shard {
+                tenant.due.push_back(payload.to_owned());
+            } else {
+                let due = tenant.due_from_afar.entry(shard).or_default();
+                due.push_back((payload.to_owned(), true));
+            }
+        }
+    }
+
+    /// A foreign thread has published or sent: nobody knows on which shard, or when, but what
+    /// goes the same `way` stays in order.
+    pub(super) fn foreign_payload(&mut self, way: &str) -> String {
+        self.payload(usize::MAX, way, 4)
+    }
+
+    /// A client has received a message: is it the one that was next?
+    pub(super) fn delivered(&mut self, client: ClientNumber, payload: &str) {
+        self.delivered += 1;
+        trace!("client {client} receives {payload:.20}");
+        let mut words = payload.split(' ');
+        let shard: usize = words.next().and_then(|word| word.parse().ok()).expect("a payload");
+        let source = words.next().expect("a payload").to_owned();
+        let number: u64 = words.next().and_then(|word| word.parse().ok()).expect("a payload");
+        let may_lose = self.may_lose;
+        let tenant = self.tenants.get_mut(&client).expect("messages follow an open");
+        if shard == tenant.shard {
+            while let Some(due) = tenant.due.pop_front() {
+                if due == payload {
+                    return;
+                }
+                assert!(may_lose, "client {client}: {due:.40} is missing before {payload:.40}");
+            }
+            panic!("client {client}: {payload:.40} was not queued, or came twice");
+        }
+        let seen = tenant.seen_from_afar.insert(format!("{shard} {source}"), number);
+        assert!(seen < Some(number), "client {client}: {payload:.40} out of its source's order");
+        let due = tenant.due_from_afar.entry(shard).or_default();
+        if let Some(at) = due.iter().position(|(due, _)| due == payload) {
+            for (missing, must_come) in due.drain(..=at).take(at) {
+                assert!(!must_come || may_lose, "client {client}: {missing:.40} is missing");
+            }
+        }
+    }
+
+    /// Whether everything queued for an open connection has arrived.
+    pub(super) fn missing(&self, client: ClientNumber) -> Option<String> {
+        let tenant = self.tenants.get(&client)?;
+        if self.may_lose || !tenant.is_open || tenant.is_closing {
+            return None;
+        }
+        let from_afar = tenant.due_from_afar.values().flatten();
+        let from_afar = from_afar.filter(|(_, must_come)| *must_come).map(|(payload, _)| payload);
+        tenant.due.iter().chain(from_afar).next().cloned()
+    }
+}
+
+/// The handler of every simulated shard.
+pub(super) struct ModelHandler {
+    pub(super) model: SharedModel,
+    pub(super) shard: usize,
+}
+
+/// Which client a connection belongs to; `None` before the upgrade.
+type State = Option<ClientNumber>;
+
+impl Handler for ModelHandler {
+    type State = State;
+
+    fn on_upgrade(&mut self, request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<State> {
+        match request.path()[1..].parse() {
+            Ok(client) => Upgrade::accept(Some(client)),
+            Err(_) => Upgrade::refuse(ringwire_proto::Response::new(404)),
+        }
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, State>) {
+        let client = conn.state().expect("set by on_upgrade");
+        let mut model = self.model.borrow_mut();
+        trace!("shard {}: client {client} opens as {}", self.shard, conn.id());
+        model.opens += 1;
+        let shard = self.shard;
+        let tenant = model.tenants.entry(client).or_default();
+        let is_first = !std::mem::replace(&mut tenant.was_opened, true);
+        (tenant.shard, tenant.id, tenant.is_open) = (shard, Some(conn.id()), true);
+        if !is_first {
+            model.violate(format!("client {client} was opened twice"));
+        }
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, State>, message: Message<'_>) {
+        let client = conn.state().expect("set by on_upgrade");
+        let text = match message {
+            Message::Text(text) => text.to_owned(),
+            Message::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        };
+        let mut words = text.splitn(3, ' ');
+        let number = words.next().and_then(|word| word.parse::<u64>().ok());
+        let (Some(number), Some(commands)) = (number, words.next()) else {
+            return; // a hostile client's
+        };
+        trace!("shard {}: client {client} says {text:.40}", self.shard);
+        self.note_message(client, number);
+        let mut commands = commands.chars();
+        while let Some(command) = commands.next() {
+            self.obey(conn, client, command, &mut commands);
+        }
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_, State>) {
+        let client = conn.state().expect("set by on_upgrade");
+        let mut model = self.model.borrow_mut();
+        let tenant = model.tenants.entry(client).or_default();
+        let owed = std::mem::take(&mut tenant.owes_drain);
+        // A publish may have gone over the mark too, and nobody was told.
+        let has_topics = !tenant.topics.is_empty() || tenant.was_opened;
+        if !owed && !has_topics {
+            model.violate(format!("client {client}: a drain that was not owed"));
+        }
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_, State>, code: CloseCode, reason: &str) {
+        let client = conn.state().expect("set by on_upgrade");
+        trace!("shard {}: client {client} closes with {code} {reason}", self.shard);
+        assert_eq!(conn.send("too late"), SendStatus::Dropped);
+        {
+            let mut model = self.model.borrow_mut();
+            model.closes += 1;
+            let tenant = model.tenants.entry(client).or_default();
+            let was_closed = std::mem::replace(&mut tenant.was_closed, true);
+            tenant.is_open = false;
+            tenant.topics.clear();
+            if was_closed {
+                model.violate(format!("client {client} was closed twice"));
+            }
+        }
+        self.publish(conn, 'a', 3, None);
+    }
+}
+
+impl ModelHandler {
+    fn note_message(&mut self, client: ClientNumber, number: u64) {
+        let mut model = self.model.borrow_mut();
+        model.heard += 1;
+        let tenant = model.tenants.entry(client).or_default();
+        let before = std::mem::replace(&mut tenant.heard, number);
+        let is_open = tenant.is_open && !tenant.is_closing;
+        if before + 1 != number || !is_open {
+            model.violate(format!(
+                "client {client}: message {number} after {before}, open {is_open}"
+            ));
+        }
+    }
+
+    fn obey(
+        &mut self,
+        conn: &mut Conn<'_, State>,
+        client: ClientNumber,
+        command: char,
+        commands: &mut std::str::Chars<'_>,
+    ) {
+        match command {
+            'e' => self.send(conn, client, 5),
+            'b' => self.send(conn, client, 700),
+            'p' => self.publish(conn, commands.next().unwrap_or('a'), 8, None),
+            'P' => self.publish(conn, commands.next().unwrap_or('a'), 600, None),
+            'o' => self.publish(conn, commands.next().unwrap_or('a'), 8, Some(client)),
+            's' => {
+                let topic = commands.next().unwrap_or('a');
+                if conn.subscribe(topic.encode_utf8(&mut [0; 4])) {
+                    let mut model = self.model.borrow_mut();
+                    model.tenants.entry(client).or_default().topics.insert(topic);
+                }
+            }
+            'u' => {
+                let topic = commands.next().unwrap_or('a');
+                conn.unsubscribe(topic.encode_utf8(&mut [0; 4]));
+                let mut model = self.model.borrow_mut();
+                let tenant = model.tenants.entry(client).or_default();
+                if tenant.topics.remove(&topic) {
+                    // What other shards have published may come or not, from now on.
+                    let due = tenant.due_from_afar.values_mut().flatten();
+                    due.for_each(|(_, must_come)| *must_come = false);
+                }
+            }
+            'c' => {
+                conn.close(CloseCode::NORMAL, "told to");
+                let mut model = self.model.borrow_mut();
+                let tenant = model.tenants.entry(client).or_default();
+                tenant.is_closing = true;
+                tenant.topics.clear();
+            }
+            'g' => {
+                conn.ping(b"sim");
+            }
+            // Without the panic hook: it would print.
+            '!' => std::panic::resume_unwind(Box::new("told to")),
+            _ => {}
+        }
+    }
+
+    fn send(&mut self, conn: &mut Conn<'_, State>, client: ClientNumber, pad: usize) {
+        let mut model = self.model.borrow_mut();
+        let payload = model.payload(self.shard, "server", pad);
+        let status = conn.send(payload.as_str());
+        trace!("shard {}: {payload:.20} to client {client}: {status:?}", self.shard);
+        let tenant = model.tenants.entry(client).or_default();
+        if status != SendStatus::Dropped {
+            tenant.due.push_back(payload);
+        }
+        tenant.owes_drain |= status == SendStatus::Backpressure;
+    }
+
+    fn publish(
+        &mut self,
+        conn: &mut Conn<'_, State>,
+        topic: char,
+        pad: usize,
+        but: Option<ClientNumber>,
+    ) {
+        let mut model = self.model.borrow_mut();
+        let payload = model.payload(self.shard, "publish", pad);
+        model.note_publish(self.shard, topic, &payload, but);
+        let mut name = [0; 4];
+        let name = topic.encode_utf8(&mut name);
+        if but.is_some() {
+            conn.publish(name, payload.as_str());
+        } else {
+            conn.publish_all(name, payload.as_str());
+        }
+    }
+}

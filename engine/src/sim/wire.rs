@@ -1,0 +1,84 @@
+//! A TCP connection in memory, seen from both ends, and how often which fault strikes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::dice::Dice;
+
+/// Both directions of one connection.
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) to_server: VecDeque<u8>,
+    pub(super) to_client: VecDeque<u8>,
+    /// The client has sent FIN.
+    pub(super) client_fin: bool,
+    /// The client has reset the connection, or is gone.
+    pub(super) client_reset: bool,
+    /// The server has sent FIN.
+    pub(super) server_fin: bool,
+    /// The server has closed its socket with input unread: what the client has not read yet is
+    /// lost to it.
+    pub(super) server_reset: bool,
+    pub(super) server_closed: bool,
+    /// How many bytes the kernels hold for a client that does not read.
+    pub(super) window_bytes: usize,
+}
+
+pub(super) type SharedWire = Rc<RefCell<Wire>>;
+
+/// Percentages, drawn once per run, so that runs differ in kind and not only in order: in one
+/// everything is short, in another accepting keeps failing, in a third nothing goes wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Faults {
+    /// An operation that could complete does not yet.
+    pub(super) delay: usize,
+    pub(super) short_receive: usize,
+    pub(super) short_send: usize,
+    /// A multishot operation ends after a success.
+    pub(super) lost_more: usize,
+    pub(super) accept_exhausted: usize,
+    /// A cancelled operation still succeeds first.
+    pub(super) cancel_late: usize,
+    pub(super) reset: usize,
+    pub(super) clock_jump: usize,
+    /// A client misbehaves.
+    pub(super) hostile: usize,
+    /// A shard is not scheduled for long.
+    pub(super) stuck_shard: usize,
+}
+
+impl Faults {
+    /// Each fault is off in about half of the runs, and rare or frequent in the others.
+    pub(super) fn draw(dice: &Dice) -> Self {
+        let percent = |rates: &[usize]| if dice.chance(50) { *dice.pick(rates) } else { 0 };
+        Self {
+            delay: percent(&[10, 30, 60]),
+            short_receive: percent(&[20, 60, 95]),
+            short_send: percent(&[20, 60, 95]),
+            lost_more: percent(&[2, 10, 50]),
+            accept_exhausted: percent(&[5, 30]),
+            cancel_late: percent(&[30, 80]),
+            reset: percent(&[1, 4]),
+            clock_jump: percent(&[1, 5]),
+            hostile: percent(&[10, 40]),
+            stuck_shard: percent(&[2, 5]),
+        }
+    }
+
+    /// For the end of a run: what must complete does so in time.
+    pub(super) fn none() -> Self {
+        Self {
+            delay: 0,
+            short_receive: 0,
+            short_send: 0,
+            lost_more: 0,
+            accept_exhausted: 0,
+            cancel_late: 0,
+            reset: 0,
+            clock_jump: 0,
+            hostile: 0,
+            stuck_shard: 0,
+        }
+    }
+}

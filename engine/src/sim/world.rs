@@ -1,0 +1,371 @@
+//! One world: its shards and clients, the order in which they are stepped, and the checks.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::client::{Client, Manners};
+use super::dice::Dice;
+use super::driver::{Kernel, SimDriver};
+use super::model::{Model, ModelHandler, SharedModel};
+use super::wire::{Faults, SharedWire};
+use crate::config::{Config, Overflow};
+use crate::driver::Wait;
+use crate::handle::Handle;
+use crate::mailbox::Mailbox;
+use crate::server::{join_shards, make_mailboxes};
+use crate::shard::Shard;
+
+/// What happened in a run, for reports and to see that something did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Steps taken.
+    pub steps: u64,
+    /// Connections opened.
+    pub opens: u64,
+    /// Messages handlers were called with.
+    pub heard: u64,
+    /// Messages clients received.
+    pub delivered: u64,
+    /// Faults that struck.
+    pub faults: u64,
+}
+
+impl Outcome {
+    /// Adds another run's numbers.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.opens += other.opens;
+        self.heard += other.heard;
+        self.delivered += other.delivered;
+        self.faults += other.faults;
+    }
+}
+
+/// Whether a shard waits, and until when.
+#[derive(Clone, Copy)]
+enum Sleep {
+    Awake,
+    Until(u64),
+}
+
+pub(super) struct World {
+    dice: Dice,
+    kernel: Rc<Kernel>,
+    model: SharedModel,
+    shards: Vec<Shard<ModelHandler, SimDriver>>,
+    sleeps: Vec<Sleep>,
+    mailboxes: Arc<[Mailbox]>,
+    handle: Handle,
+    clients: Vec<Client>,
+    wires: Vec<SharedWire>,
+    clients_max: usize,
+    steps: u64,
+    /// A shard that is not scheduled until then.
+    stuck: Option<(usize, u64)>,
+}
+
+/// A clock that jumps further than any deadline of a run.
+const JUMP_MS: u64 = 7_000;
+
+impl World {
+    pub(super) fn new(dice: Dice) -> Self {
+        let shards = *dice.pick(&[1, 1, 1, 2, 2, 3]);
+        let config = draw_config(&dice);
+        let kernel = Rc::new(Kernel {
+            // Near the wrap-around of the 32-bit times in some runs.
+            now_ms: Cell::new(*dice.pick(&[1_000, u64::from(u32::MAX) - 3_000])),
+            faults: RefCell::new(Faults::draw(&dice)),
+            backlogs: RefCell::new((0..shards).map(|_| Default::default()).collect()),
+            woken: RefCell::new(vec![false; shards]),
+            sockets: RefCell::new(vec![0; shards]),
+            strikes: Cell::new(0),
+        });
+        let may_lose = config.overflow == Overflow::Drop;
+        let model = Rc::new(RefCell::new(Model { may_lose, ..Model::default() }));
+        let mailboxes = make_mailboxes(shards, config.command_entries).expect("an eventfd");
+        let links = join_shards(&mailboxes, config.broadcast_entries);
+        let shards: Vec<_> = links
+            .into_iter()
+            .map(|links| {
+                let driver = SimDriver::new(Rc::clone(&kernel), dice.clone(), links.shard);
+                let handler = ModelHandler { model: Rc::clone(&model), shard: links.shard };
+                let mut shard = Shard::new(driver, handler, &config, links);
+                shard.start();
+                shard
+            })
+            .collect();
+        let clients_max = dice.between(1, 10);
+        Self {
+            sleeps: vec![Sleep::Awake; shards.len()],
+            handle: Handle::new(Arc::clone(&mailboxes)),
+            dice,
+            kernel,
+            model,
+            shards,
+            mailboxes,
+            clients: Vec::new(),
+            wires: Vec::new(),
+            clients_max,
+            steps: 0,
+            stuck: None,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Outcome {
+        let steps = self.dice.between(50, 600);
+        for _ in 0..steps {
+            self.step();
+        }
+        self.settle();
+        self.end();
+        let model = self.model.borrow();
+        Outcome {
+            steps: self.steps,
+            opens: model.opens,
+            heard: model.heard,
+            delivered: model.delivered,
+            faults: self.kernel.strikes.get(),
+        }
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        match self.dice.below(100) {
+            0..=4 if self.clients.len() < self.clients_max => self.connect(),
+            0..=46 => self.step_client(),
+            47..=91 => self.step_shard(),
+            92..=95 => self.pass_time(self.dice.between(1, 60) as u64),
+            96 | 97 => self.command(),
+            _ => self.misfortune(),
+        }
+        self.check();
+    }
+
+    fn connect(&mut self) {
+        let hostile = self.kernel.faults.borrow().hostile;
+        let manners = match () {
+            () if self.dice.chance(hostile) => Manners::Hostile,
+            () if self.dice.chance(hostile) => Manners::Slow,
+            () => Manners::Polite,
+        };
+        let (client, wire) = Client::new(self.clients.len(), &self.dice, &self.model, manners);
+        self.clients.push(client);
+        self.wires.push(Rc::clone(&wire));
+        let shard = self.dice.below(self.shards.len());
+        self.kernel.backlogs.borrow_mut()[shard].push_back(wire);
+    }
+
+    fn step_client(&mut self) {
+        let reset = self.kernel.faults.borrow().reset;
+        if !self.clients.is_empty() {
+            let client = self.dice.below(self.clients.len());
+            self.clients[client].step(reset);
+        }
+    }
+
+    fn step_shard(&mut self) {
+        let shard = self.dice.below(self.shards.len());
+        match self.stuck {
+            Some((stuck, until)) if stuck == shard && self.steps < until => {}
+            _ => {
+                self.tick(shard);
+            }
+        }
+    }
+
+    /// Ticks a shard unless it sleeps and nothing would wake it.
+    fn tick(&mut self, shard: usize) {
+        let now_ms = self.kernel.now_ms.get();
+        let is_runnable = match self.sleeps[shard] {
+            Sleep::Awake => true,
+            Sleep::Until(until_ms) => {
+                until_ms <= now_ms
+                    || self.kernel.woken.borrow()[shard]
+                    || self.shards[shard].driver().is_ready()
+            }
+        };
+        if !is_runnable {
+            return;
+        }
+        self.shards[shard].tick();
+        self.sleeps[shard] = match self.shards[shard].how_long_to_wait() {
+            Wait::No => Sleep::Awake,
+            Wait::Millis(ms) => Sleep::Until(now_ms + u64::from(ms)),
+            Wait::Forever => Sleep::Until(u64::MAX),
+        };
+    }
+
+    fn pass_time(&mut self, ms: u64) {
+        self.kernel.now_ms.set(self.kernel.now_ms.get() + ms);
+    }
+
+    /// Another thread uses its handle.
+    fn command(&mut self) {
+        let shard_is_asleep = |mailboxes: &[Mailbox]| -> Vec<bool> {
+            mailboxes.iter().map(Mailbox::is_asleep).collect()
+        };
+        let before = shard_is_asleep(&self.mailboxes);
+        self.send_command();
+        // What an eventfd would do: whoever was asleep and is not any more has been woken.
+        for (shard, was_asleep) in before.into_iter().enumerate() {
+            if was_asleep && !self.mailboxes[shard].is_asleep() {
+                self.kernel.woken.borrow_mut()[shard] = true;
+            }
+        }
+    }
+
+    fn send_command(&mut self) {
+        if self.dice.chance(60) {
+            let topic = *self.dice.pick(&["a", "b", "c"]);
+            let payload = self.model.borrow_mut().foreign_payload(topic);
+            let _ = self.handle.publish(topic, payload.as_str());
+            return;
+        }
+        let ids: Vec<_> =
+            self.model.borrow().tenants.values().filter_map(|tenant| tenant.id).collect();
+        if let Some(&id) = (!ids.is_empty()).then(|| self.dice.pick(&ids)) {
+            if self.dice.chance(80) {
+                let payload = self.model.borrow_mut().foreign_payload("direct");
+                let _ = self.handle.send(id, payload.as_str());
+            } else {
+                let _ = self.handle.close(id, ringwire_proto::CloseCode::NORMAL, "foreign");
+            }
+        }
+    }
+
+    fn misfortune(&mut self) {
+        let faults = self.kernel.faults.borrow().clone();
+        if self.dice.chance(faults.clock_jump) {
+            // Deadlines may strike anybody.
+            self.clients.iter_mut().for_each(|client| client.excused = true);
+            self.pass_time(JUMP_MS);
+        }
+        if self.dice.chance(faults.stuck_shard) {
+            let until = self.steps + self.dice.between(20, 300) as u64;
+            self.stuck = Some((self.dice.below(self.shards.len()), until));
+        }
+    }
+
+    /// The rules that hold after every step.
+    fn check(&mut self) {
+        for (shard, sockets) in self.shards.iter().zip(&*self.kernel.sockets.borrow()) {
+            shard.check(*sockets);
+        }
+        let mut model = self.model.borrow_mut();
+        assert!(model.violations.is_empty(), "{:?}", model.violations);
+        model.may_lose |= self.shards.iter().any(|shard| shard.metrics().publishes_lost > 0);
+    }
+
+    /// No more faults and nothing new: whatever was queued for a polite client arrives, with
+    /// the clock standing still.
+    fn settle(&mut self) {
+        *self.kernel.faults.borrow_mut() = Faults::none();
+        self.stuck = None;
+        self.come_to_rest();
+        let model = self.model.borrow();
+        for (number, client) in self.clients.iter().enumerate() {
+            if client.manners == Manners::Polite && !client.is_gone() {
+                let missing = model.missing(number);
+                assert_eq!(missing, None, "never reached client {number}");
+            }
+        }
+    }
+
+    /// Every client catches up, every shard ticks if it would, and a little time passes.
+    fn round(&mut self, ms: u64) {
+        self.steps += 1;
+        let catching_up = self.clients.iter_mut();
+        catching_up.filter(|client| client.manners != Manners::Slow).for_each(Client::catch_up);
+        for shard in 0..self.shards.len() {
+            self.tick(shard);
+        }
+        self.pass_time(ms);
+        self.check();
+    }
+
+    /// Everybody leaves, or the server stops; time passes until the last deadline has. Then
+    /// everything is back where it began.
+    fn end(&mut self) {
+        const ROUNDS: usize = 2_000;
+        if self.dice.chance(50) {
+            self.clients.iter_mut().for_each(Client::leave);
+            self.settle_down();
+        }
+        self.clients.iter_mut().for_each(|client| client.excused = true);
+        self.handle.stop();
+        self.kernel.woken.borrow_mut().fill(true);
+        for _ in 0..ROUNDS {
+            if self.shards.iter().all(Shard::is_finished) {
+                break;
+            }
+            self.round(100);
+        }
+        for shard in &mut self.shards {
+            shard.check_end();
+        }
+        assert_eq!(*self.kernel.sockets.borrow(), vec![0; self.shards.len()]);
+        assert!(self.wires.iter().all(|wire| wire.borrow().is_over()), "a client is left hanging");
+        let model = self.model.borrow();
+        assert_eq!(model.opens, model.closes, "one open, one close");
+        assert!(model.violations.is_empty(), "{:?}", model.violations);
+    }
+
+    /// Clients that leave in order are gone well before any deadline.
+    fn settle_down(&mut self) {
+        self.come_to_rest();
+        for (number, client) in self.clients.iter().enumerate() {
+            let is_polite = client.manners == Manners::Polite && !client.excused;
+            assert!(!is_polite || client.is_gone(), "client {number} cannot leave");
+        }
+    }
+
+    /// Rounds until nothing happens any more. The clock almost stands still: it moves only
+    /// while everybody waits, as they do for the pause of an accept.
+    fn come_to_rest(&mut self) {
+        const ROUNDS: u64 = 6_000;
+        const ROUNDS_PER_MS: u64 = 32;
+        for round in 1..=ROUNDS {
+            let is_still = self.is_still();
+            if is_still && self.clients.iter().all(Client::is_settled) {
+                break;
+            }
+            self.round(u64::from(is_still || round.is_multiple_of(ROUNDS_PER_MS)));
+        }
+    }
+
+    /// Whether no shard would do anything.
+    fn is_still(&self) -> bool {
+        self.sleeps.iter().all(|sleep| matches!(sleep, Sleep::Until(_)))
+            && self.shards.iter().all(|shard| !shard.driver().is_ready())
+            && !self.kernel.woken.borrow().contains(&true)
+            && self.kernel.backlogs.borrow().iter().all(|backlog| backlog.is_empty())
+    }
+}
+
+/// Small limits, so that every one of them is met.
+fn draw_config(dice: &Dice) -> Config {
+    let write_bytes_max = dice.between(600, 4_000);
+    Config {
+        handshake_timeout_ms: 2_000,
+        message_timeout_ms: 3_000,
+        idle_timeout_ms: *dice.pick(&[0, 6_000]),
+        ping_interval_ms: *dice.pick(&[0, 1_500]),
+        pong_timeout_ms: 1_000,
+        close_timeout_ms: 1_500,
+        write_timeout_ms: *dice.pick(&[0, 2_000]),
+        drain_timeout_ms: 4_000,
+        // More than a polite client can have under way when it sees our Close.
+        drain_bytes_max: 100_000,
+        message_bytes_max: 1_500,
+        write_bytes_mark: write_bytes_max / 3,
+        write_bytes_max,
+        overflow: *dice.pick(&[Overflow::Close, Overflow::Close, Overflow::Drop]),
+        connections_max: *dice.pick(&[3, 64]),
+        subscriptions_max: *dice.pick(&[2, 8]),
+        broadcast_entries: *dice.pick(&[2, 16, 128]),
+        command_entries: *dice.pick(&[2, 64]),
+        ..Config::default()
+    }
+}

@@ -1,0 +1,339 @@
+//! Peers that read slowly or not at all: what `send` answers, what is kept, what is dropped,
+//! and when such a peer is let go.
+
+mod harness;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, frame, ping, text, wait_until};
+use ringwire::{CloseCode, Config, Conn, ConnId, Handler, Message, Overflow, SendStatus};
+
+/// What the server tells the test.
+#[derive(Debug, PartialEq, Eq)]
+enum Event {
+    Sent(SendStatus),
+    Done,
+    Drain,
+    Close(u16),
+}
+
+/// Sends and publishes much on demand: the message is `send COUNT BYTES`, `publish COUNT
+/// BYTES`, `close` or `done`.
+struct Flooder {
+    events: Sender<(ConnId, Event)>,
+}
+
+impl Flooder {
+    fn tell(&self, conn: &Conn<'_, ()>, event: Event) {
+        // A test that is over listens no more.
+        let _ = self.events.send((conn.id(), event));
+    }
+}
+
+/// Message number `index` of a flood: its number is at its start.
+fn numbered(index: usize, bytes: usize) -> Vec<u8> {
+    let mut message = format!("{index:08}").into_bytes();
+    message.resize(bytes, b'.');
+    message
+}
+
+impl Handler for Flooder {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        assert!(conn.subscribe("flood"));
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        let Message::Text(order) = message else { return };
+        let words: Vec<&str> = order.split(' ').collect();
+        match words[..] {
+            ["send", count, bytes] => {
+                for index in 0..count.parse().unwrap() {
+                    let status = conn.send(&numbered(index, bytes.parse().unwrap()));
+                    self.tell(conn, Event::Sent(status));
+                }
+            }
+            ["publish", count, bytes] => {
+                for index in 0..count.parse().unwrap() {
+                    conn.publish("flood", &numbered(index, bytes.parse().unwrap()));
+                }
+            }
+            ["close"] => conn.close(CloseCode::NORMAL, "enough"),
+            _ => {
+                conn.send("done");
+            }
+        }
+        self.tell(conn, Event::Done);
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_, ()>) {
+        self.tell(conn, Event::Drain);
+        conn.send("drained");
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_, ()>, code: CloseCode, _reason: &str) {
+        self.tell(conn, Event::Close(code.as_u16()));
+    }
+}
+
+struct Events(Receiver<(ConnId, Event)>);
+
+impl Events {
+    fn next(&self) -> Event {
+        self.0.recv_timeout(PATIENCE).expect("something happens").1
+    }
+
+    /// What became of each message of the flood asked for last.
+    fn statuses(&self) -> Vec<SendStatus> {
+        let mut statuses = Vec::new();
+        loop {
+            match self.next() {
+                Event::Sent(status) => statuses.push(status),
+                Event::Done => return statuses,
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    }
+}
+
+fn flooder(config: Config) -> Option<(TestServer, Events)> {
+    let (sender, events) = channel();
+    let make = move |_| Flooder { events: sender.clone() };
+    Some((TestServer::start(1, config, make)?, Events(events)))
+}
+
+/// Nothing fires but what a test sets.
+fn patient() -> Config {
+    Config {
+        handshake_timeout_ms: 600_000,
+        ping_interval_ms: 0,
+        idle_timeout_ms: 0,
+        write_timeout_ms: 0,
+        close_timeout_ms: 600_000,
+        ..Config::default()
+    }
+}
+
+/// So much that the kernel's buffers on both sides of a loopback connection cannot hold it:
+/// they grow to some 10 MiB.
+const TOO_MUCH: &str = "send 1 100000000";
+
+const BYTES: usize = 64 << 10;
+const HEADER_BYTES: usize = 10;
+
+/// Reads messages of a flood from number 0 on, without a hole, until another frame comes.
+fn read_flood(client: &mut RawClient) -> (usize, ServerFrame) {
+    for index in 0..100_000 {
+        let frame = client.read_frame();
+        if frame.first != 0x82 {
+            return (index, frame);
+        }
+        assert!(frame.payload == numbered(index, frame.payload.len()), "out of order: {frame:?}");
+    }
+    panic!("a flood without end");
+}
+
+fn count(statuses: &[SendStatus], status: SendStatus) -> usize {
+    statuses.iter().filter(|s| **s == status).count()
+}
+
+/// The statuses are a matter of bytes: up to the mark, up to the limit, beyond.
+#[test]
+fn send_says_what_becomes_of_a_message() {
+    let config = Config {
+        write_bytes_mark: 4 * (BYTES + HEADER_BYTES),
+        write_bytes_max: 10 * (BYTES + HEADER_BYTES),
+        overflow: Overflow::Drop,
+        ..patient()
+    };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&text(&format!("send 15 {BYTES}")));
+    let statuses = events.statuses();
+    let expected: Vec<SendStatus> = [
+        [SendStatus::Queued].repeat(4),
+        [SendStatus::Backpressure].repeat(6),
+        [SendStatus::Dropped].repeat(5),
+    ]
+    .concat();
+    assert_eq!(statuses, expected);
+    let (messages, frame) = read_flood(&mut client);
+    assert_eq!((messages, frame), (10, ServerFrame::text("drained")));
+    assert_eq!(events.next(), Event::Drain);
+    let handle = server.handle();
+    wait_until("the counters are there", || handle.metrics().messages_dropped == 5);
+    // The connection goes on, with room for as much again.
+    client.send(&text(&format!("send 10 {BYTES}")));
+    assert_eq!(count(&events.statuses(), SendStatus::Dropped), 0);
+    assert_eq!(read_flood(&mut client), (10, ServerFrame::text("drained")));
+}
+
+/// With nothing queued a message of any size is taken; it is a peer's to be slow, not the
+/// message's to be long.
+#[test]
+fn one_message_beyond_the_limit() {
+    let config = Config { write_bytes_max: 1_000, write_bytes_mark: 1_000, ..patient() };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&text("send 1 5000000"));
+    assert_eq!(events.statuses(), [SendStatus::Backpressure]);
+    assert_eq!(read_flood(&mut client), (1, ServerFrame::text("drained")));
+}
+
+/// `Overflow::Close`: a peer sees every message or is closed, never a hole.
+#[test]
+fn a_full_write_buffer_closes() {
+    let Some((server, events)) = flooder(patient()) else { return };
+    let mut client = server.open();
+    client.send(&text(&format!("send 100 {BYTES}")));
+    let statuses = events.statuses();
+    let kept = statuses.iter().position(|status| *status == SendStatus::Dropped).unwrap();
+    assert_eq!(count(&statuses[kept..], SendStatus::Dropped), 100 - kept);
+    assert_eq!(events.next(), Event::Close(1013));
+    let (messages, last) = read_flood(&mut client);
+    assert_eq!((messages, last.close_code()), (kept, 1013));
+    assert_eq!(client.read_to_end(), b"");
+}
+
+/// Nothing smaller slips in behind a message that did not fit.
+#[test]
+fn behind_a_message_that_did_not_fit_comes_only_the_close() {
+    let Some((server, events)) = flooder(patient()) else { return };
+    let mut client = server.open();
+    client.send(&[text(&format!("send 100 {BYTES}")), text("done")].concat());
+    let (_, last) = read_flood(&mut client);
+    assert_eq!(last.close_code(), 1013);
+    events.statuses();
+}
+
+/// Closed for a full buffer and flooding itself: the limit on dropped input holds here too.
+/// It used to be lost on a connection that had been failed from within.
+#[test]
+fn a_peer_closed_for_a_full_buffer_that_never_stops_sending() {
+    let config = Config { drain_bytes_max: 64 << 10, ..patient() };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&text(&format!("send 100 {BYTES}")));
+    events.statuses();
+    let (_, last) = read_flood(&mut client);
+    assert_eq!(last.close_code(), 1013);
+    let chunk = vec![0; 1 << 20];
+    let is_cut_off = (0..256).any(|_| client.try_send(&chunk).is_err());
+    assert!(is_cut_off, "256 MiB behind a Close frame");
+    server.wait_until_empty();
+}
+
+/// Its Close frame cannot be sent: the peer is cut off when its time to close is over.
+#[test]
+fn a_full_write_buffer_and_a_peer_that_never_reads() {
+    let config = Config { close_timeout_ms: 200, ..patient() };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&[text(TOO_MUCH), text(&format!("send 1 {BYTES}"))].concat());
+    assert_eq!(events.statuses(), [SendStatus::Backpressure]);
+    assert_eq!(events.statuses(), [SendStatus::Dropped]);
+    assert_eq!(events.next(), Event::Close(1013));
+    server.wait_until_empty();
+    client.expect_gone();
+}
+
+/// Closed by the application with much unsent: what was queued before comes first, and the
+/// deadline holds if it does not go out.
+#[test]
+fn closing_behind_much_that_is_unsent() {
+    let Some((server, events)) = flooder(patient()) else { return };
+    let mut client = server.open();
+    client.send(&[text("send 1 30000000"), text("close")].concat());
+    let (messages, last) = read_flood(&mut client);
+    assert_eq!((messages, last.close_code()), (1, 1000));
+    client.send(&close(1000, ""));
+    assert_eq!(client.read_to_end(), b"");
+    events.statuses();
+
+    let config = Config { close_timeout_ms: 200, ..patient() };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&[text(TOO_MUCH), text("close")].concat());
+    events.statuses();
+    server.wait_until_empty();
+    assert_eq!(events.next(), Event::Done);
+    assert_eq!(events.next(), Event::Close(1006));
+    client.expect_gone();
+}
+
+/// One long message and nothing after it: the stall is found although no further event
+/// brings the connection up. It used to be found by the next ping only.
+#[test]
+fn a_peer_that_never_reads_is_cut_off() {
+    let config = Config { write_timeout_ms: 300, ..patient() };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&text(TOO_MUCH));
+    assert_eq!(events.statuses(), [SendStatus::Backpressure]);
+    assert_eq!(events.next(), Event::Close(1006));
+    server.wait_until_empty();
+    client.expect_gone();
+}
+
+/// Whoever reads slowly, but reads, is not cut off: each byte taken counts.
+#[test]
+fn a_slow_reader_is_not_cut_off() {
+    let config = Config { write_timeout_ms: 2_000, ..patient() };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&text("send 1 40000000"));
+    assert_eq!(events.statuses(), [SendStatus::Backpressure]);
+    // Some three seconds for the first half: longer than the timeout.
+    client.read_slowly(20_000_000, 400_000);
+    assert_eq!(read_flood(&mut client), (1, ServerFrame::text("drained")));
+}
+
+/// A subscriber that does not read loses what does not fit, or is closed; the others get
+/// everything.
+#[test]
+fn publishing_to_a_subscriber_that_does_not_read() {
+    for overflow in [Overflow::Drop, Overflow::Close] {
+        let config = Config { overflow, close_timeout_ms: 200, ..patient() };
+        let Some((server, events)) = flooder(config) else { return };
+        let mut stalled = server.open();
+        stalled.send(&text(TOO_MUCH));
+        assert_eq!(events.statuses(), [SendStatus::Backpressure]);
+        let mut reader = server.open();
+        let mut publisher = server.open();
+        for _ in 0..5 {
+            publisher.send(&text("publish 5 10000"));
+            for index in 0..5 {
+                assert_eq!(reader.read_frame().payload, numbered(index, 10_000));
+            }
+        }
+        let handle = server.handle();
+        match overflow {
+            Overflow::Drop => {
+                assert!(handle.metrics().messages_dropped >= 5);
+                assert_eq!(handle.metrics().connections_now, 3);
+            }
+            Overflow::Close => {
+                wait_until("only two are left", || handle.metrics().connections_now == 2);
+                assert!(events.0.try_iter().any(|(_, event)| event == Event::Close(1013)));
+            }
+        }
+    }
+}
+
+/// A peer that pings and does not read is owed one pong, the newest (RFC 6455 §5.5.3).
+#[test]
+fn pings_of_a_peer_that_does_not_read() {
+    let Some((server, events)) = flooder(patient()) else { return };
+    let mut client = server.open();
+    client.send(&text("send 1 40000000"));
+    assert_eq!(events.statuses(), [SendStatus::Backpressure]);
+    let pings: Vec<u8> = (0..10).flat_map(|i| ping(format!("ping {i}").as_bytes())).collect();
+    // A message that is only received, to know when the pings have been.
+    client.send(&[pings, frame(0x82, b"behind")].concat());
+    let handle = server.handle();
+    wait_until("the pings are received", || handle.metrics().messages_received == 2);
+    let (messages, pong) = read_flood(&mut client);
+    assert_eq!((messages, pong.first, &pong.payload[..]), (1, 0x8A, &b"ping 9"[..]));
+    assert_eq!(client.read_frame(), ServerFrame::text("drained"));
+}

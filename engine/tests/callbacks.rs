@@ -1,0 +1,392 @@
+//! What handlers do to themselves: panics in every callback, every method called from every
+//! callback, and closes that cause closes. The connection concerned ends in order or goes on
+//! as documented; all others go on; one open is matched by one close.
+
+mod harness;
+
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Sender, channel};
+
+use harness::recorder::{Acts, Call, recorded};
+use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, handshake, text};
+use ringwire::{CloseCode, Config, Conn, Handler, Message, Offer, Request, Response};
+use ringwire::{SendStatus, Upgrade};
+
+/// Panics in one callback, for connections and requests to `/panic`; echoes otherwise.
+struct Fragile {
+    callback: &'static str,
+    closes: Sender<(bool, u16, String)>,
+}
+
+impl Fragile {
+    fn panic_in(&self, callback: &'static str, is_meant: bool) {
+        if is_meant && self.callback == callback {
+            // As `panic!`, but without the message on standard error.
+            resume_unwind(Box::new("on purpose"));
+        }
+    }
+}
+
+impl Handler for Fragile {
+    /// Whether its callback panics.
+    type State = bool;
+
+    fn on_upgrade(&mut self, request: &Request<'_>, _: &Offer<'_>) -> Upgrade<bool> {
+        let is_meant = request.path() == "/panic";
+        self.panic_in("on_upgrade", is_meant);
+        Upgrade::accept(is_meant)
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, bool>) {
+        conn.subscribe("everybody");
+        self.panic_in("on_open", *conn.state());
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, bool>, message: Message<'_>) {
+        conn.send(message);
+        self.panic_in("on_message", *conn.state());
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_, bool>) {
+        self.panic_in("on_drain", *conn.state());
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_, bool>, code: CloseCode, reason: &str) {
+        let is_meant = *conn.state();
+        self.closes.send((is_meant, code.as_u16(), reason.to_owned())).unwrap();
+        self.panic_in("on_close", is_meant);
+    }
+
+    fn on_request(&mut self, request: &Request<'_>) -> Response {
+        self.panic_in("on_request", request.path() == "/panic");
+        Response::new(204)
+    }
+}
+
+fn request(path: &str) -> Vec<u8> {
+    String::from_utf8(handshake()).unwrap().replace("GET /", &format!("GET {path}")).into_bytes()
+}
+
+fn open_at(server: &TestServer, path: &str) -> RawClient {
+    let mut client = server.connect();
+    client.send(&request(path));
+    assert_eq!(client.read_status(), 101);
+    client
+}
+
+/// A name of a callback, what its victim does and sees, and the code `on_close` is told.
+type Panic = (&'static str, fn(&TestServer), Option<u16>);
+
+const PANICS: [Panic; 6] = [
+    (
+        "on_upgrade",
+        |server| {
+            let mut client = server.connect();
+            client.send(&[request("/panic"), text("behind it")].concat());
+            assert_eq!(client.read_last_response().status, 500);
+        },
+        None,
+    ),
+    (
+        "on_request",
+        |server| {
+            let mut client = server.connect();
+            client.send(b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.read_last_response().status, 500);
+        },
+        None,
+    ),
+    (
+        "on_open",
+        |server| {
+            let mut client = server.connect();
+            client.send(&[request("/panic"), text("behind it")].concat());
+            assert_eq!(client.read_status(), 101);
+            client.expect_close(1011);
+        },
+        Some(1011),
+    ),
+    (
+        "on_message",
+        |server| {
+            let mut client = open_at(server, "/panic");
+            client.send(&text("one").repeat(3));
+            assert_eq!(client.read_frame(), ServerFrame::text("one"), "sent before the panic");
+            client.expect_close(1011);
+        },
+        Some(1011),
+    ),
+    (
+        "on_drain",
+        |server| {
+            let mut client = open_at(server, "/panic");
+            let long = "x".repeat(1 << 20);
+            client.send(&text(&long));
+            assert_eq!(client.read_frame(), ServerFrame::text(&long));
+            client.expect_close(1011);
+        },
+        Some(1011),
+    ),
+    (
+        "on_close",
+        |server| {
+            let mut client = open_at(server, "/panic");
+            client.send(&close(4000, "bye"));
+            client.expect_close(4000);
+        },
+        Some(4000),
+    ),
+];
+
+#[test]
+fn panics() {
+    for (callback, suffer, code) in PANICS {
+        println!("panic in {callback}");
+        let (sender, closes) = channel();
+        let make = move |_| Fragile { callback, closes: sender.clone() };
+        let Some(server) = TestServer::start(1, Config::default(), make) else { return };
+        let mut bystander = open_at(&server, "/");
+        for round in 1..=3 {
+            suffer(&server);
+            bystander.send(&text("still there?"));
+            assert_eq!(bystander.read_frame(), ServerFrame::text("still there?"));
+            assert_eq!(server.handle().metrics().panics, round);
+            if let Some(code) = code {
+                let (is_meant, told, _) = closes.recv_timeout(PATIENCE).unwrap();
+                assert_eq!((is_meant, told), (true, code));
+            }
+        }
+        server.handle().publish("everybody", "to those who are left").unwrap();
+        assert_eq!(bystander.read_frame(), ServerFrame::text("to those who are left"));
+        drop(bystander);
+        assert_eq!(closes.recv_timeout(PATIENCE).unwrap(), (false, 1006, String::new()));
+        server.stop().unwrap();
+        assert_eq!(closes.try_iter().count(), 0, "one close for one open");
+    }
+}
+
+/// Everything a callback can do with an open connection but closing it.
+fn do_all(conn: &mut Conn<'_, ()>) {
+    assert!(conn.subscribe("room"));
+    assert!(conn.subscribe("room"), "subscribed already");
+    conn.publish("room", "to others");
+    conn.publish_all("room", "to all");
+    assert_eq!(conn.send("direct"), SendStatus::Queued);
+    assert!(conn.unsubscribe("room"));
+    assert!(!conn.unsubscribe("room"), "not subscribed any more");
+    conn.publish_all("room", "to those who stay");
+    assert!(conn.ping(b"are you there?"));
+    assert!(!conn.ping(&[0; 126]), "too long");
+    assert!(conn.subscribe("room"));
+}
+
+/// What the connection itself gets of [`do_all`], in this order.
+fn expect_all(client: &mut RawClient) {
+    assert_eq!(client.read_frame(), ServerFrame::text("to all"));
+    assert_eq!(client.read_frame(), ServerFrame::text("direct"));
+    assert_eq!(client.read_frame().first, 0x89);
+}
+
+fn expect_as_subscriber(client: &mut RawClient) {
+    for expected in ["to others", "to all", "to those who stay"] {
+        assert_eq!(client.read_frame(), ServerFrame::text(expected));
+    }
+}
+
+/// What is left of everything when the connection is closing: publishing.
+fn do_all_in_vain(conn: &mut Conn<'_, ()>) {
+    assert_eq!(conn.send("never"), SendStatus::Dropped);
+    assert!(!conn.subscribe("room"));
+    assert!(!conn.ping(b"never"));
+    conn.close(CloseCode::GOING_AWAY, "never");
+    conn.publish("room", "last words");
+    conn.publish_all("room", "last words");
+    assert!(!conn.unsubscribe("elsewhere"));
+}
+
+fn expect_last_words(client: &mut RawClient) {
+    for _ in 0..2 {
+        assert_eq!(client.read_frame(), ServerFrame::text("last words"));
+    }
+}
+
+#[test]
+fn every_method_in_every_callback() {
+    let acts = Acts {
+        open: |conn| assert!(conn.subscribe("room")),
+        message: |conn, message| match message.payload() {
+            b"all" => do_all(conn),
+            // Over the mark: `on_drain` follows.
+            b"drain" => assert_eq!(conn.send(&[0; 100_000]), SendStatus::Backpressure),
+            b"close" => {
+                conn.close(CloseCode::NORMAL, "");
+                do_all_in_vain(conn);
+            }
+            _ => {}
+        },
+        drain: do_all,
+        close: do_all_in_vain,
+        ..Acts::default()
+    };
+    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let mut subscriber = server.open();
+    let mut actor = server.open();
+
+    actor.send(&text("all"));
+    expect_all(&mut actor);
+    expect_as_subscriber(&mut subscriber);
+
+    actor.send(&text("drain"));
+    assert_eq!(actor.read_frame().payload.len(), 100_000);
+    expect_all(&mut actor);
+    expect_as_subscriber(&mut subscriber);
+
+    actor.send(&text("close"));
+    assert_eq!(actor.read_frame().close_code(), 1000);
+    expect_last_words(&mut subscriber);
+    actor.send(&close(1000, ""));
+    assert_eq!(actor.read_to_end(), b"");
+    expect_last_words(&mut subscriber);
+    drop(actor);
+
+    // Left without a Close frame: what is done in vain is the same.
+    drop(server.open());
+    expect_last_words(&mut subscriber);
+    server.open().reset();
+    expect_last_words(&mut subscriber);
+    subscriber.send(&close(1000, ""));
+    subscriber.expect_close(1000);
+    drop(subscriber);
+
+    let calls = calls.rest(server);
+    let opens: Vec<_> = calls.iter().filter(|(_, call)| *call == Call::Open).collect();
+    assert_eq!(opens.len(), 4);
+    for (id, _) in opens {
+        let of_this: Vec<_> = calls.iter().filter(|(other, _)| other == id).collect();
+        let is_close = |call: &Call| matches!(call, Call::Close(..));
+        assert_eq!(of_this.iter().filter(|(_, call)| is_close(call)).count(), 1);
+        assert_eq!(of_this[0].1, Call::Open, "the first call");
+        assert!(is_close(&of_this[of_this.len() - 1].1), "the last call");
+    }
+}
+
+/// All in `on_open`, with frames already behind the handshake.
+#[test]
+fn every_method_in_on_open() {
+    let acts = Acts { open: do_all, ..Acts::default() };
+    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let mut first = server.connect();
+    first.send(&[handshake(), text("behind it")].concat());
+    assert_eq!(first.read_status(), 101);
+    expect_all(&mut first);
+    assert_eq!(first.read_frame(), ServerFrame::text("behind it"));
+    let mut second = server.open();
+    expect_all(&mut second);
+    expect_as_subscriber(&mut first);
+
+    let acts = Acts {
+        open: |conn| {
+            conn.close(CloseCode::NORMAL, "");
+            do_all_in_vain(conn);
+        },
+        ..Acts::default()
+    };
+    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let mut client = server.connect();
+    client.send(&[handshake(), text("behind it"), close(1000, "")].concat());
+    assert_eq!(client.read_status(), 101);
+    client.expect_close(1000);
+    drop(client);
+    assert_eq!(calls.rest(server).len(), 2, "one open and one close");
+}
+
+/// Each subscriber that is closed for a full buffer publishes its last words to the others,
+/// which are full as well: all of them end, each once, and nothing goes round in circles.
+#[test]
+fn closes_that_cause_closes() {
+    const SUBSCRIBERS: usize = 20;
+    let acts = Acts {
+        open: |conn| assert!(conn.subscribe("room")),
+        message: |conn, message| conn.publish("room", message),
+        close: |conn| conn.publish("room", &[7; 200_000]),
+        ..Acts::default()
+    };
+    // One message fits, a second does not while the first is unsent.
+    let config = Config { write_bytes_max: 250_000, close_timeout_ms: 1_000, ..Config::default() };
+    let Some((server, calls)) = recorded(config, acts) else { return };
+    let subscribers: Vec<RawClient> = (0..SUBSCRIBERS).map(|_| server.open()).collect();
+    let mut publisher = server.open();
+    let publish = harness::binary(&[1; 1_000_000]);
+    // The kernel takes some of them for each subscriber before the buffers fill.
+    for _ in 0..40 {
+        if publisher.try_send(&publish).is_err() {
+            break;
+        }
+    }
+    let mut closed = Vec::new();
+    while closed.len() < SUBSCRIBERS {
+        closed.push(calls.next_close().0);
+    }
+    assert!(closed.iter().all(|code| *code == 1013), "{closed:?}");
+    drop((subscribers, publisher));
+    server.wait_until_empty();
+    drop(server.open());
+    let rest = calls.rest(server);
+    let closes = rest.iter().filter(|(_, call)| matches!(call, Call::Close(..))).count();
+    assert_eq!(closes, 2, "the publisher's and that of the last one");
+}
+
+/// Leaving and joining topics while they are being published to, in every order: the lists
+/// of subscribers stay right (uWebSockets#1751, #1038).
+#[test]
+fn subscribers_that_come_and_go_within_one_tick() {
+    let acts = Acts {
+        open: |conn| assert!(conn.subscribe("room")),
+        message: |conn, message| {
+            let Message::Text(order) = message else { return };
+            for word in order.split(' ') {
+                match word {
+                    "leave" => drop(conn.unsubscribe("room")),
+                    "join" => assert!(conn.subscribe("room")),
+                    "say" => conn.publish_all("room", order),
+                    "close" => conn.close(CloseCode::NORMAL, ""),
+                    other => panic!("unexpected: {other}"),
+                }
+            }
+        },
+        ..Acts::default()
+    };
+    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let mut clients: Vec<RawClient> = (0..6).map(|_| server.open()).collect();
+    // Who acts, what is done, and how often it and each other one hears the order.
+    let orders: [(usize, &str, usize, usize); 9] = [
+        (0, "say leave", 1, 1),
+        (2, "leave say", 0, 1),
+        (0, "join say leave say join", 1, 2),
+        (2, "say join say", 1, 2),
+        (5, "leave join leave join say", 1, 1),
+        (1, "say say leave say", 2, 3),
+        (1, "leave say", 0, 1),
+        (1, "join say", 1, 1),
+        (4, "say leave close say", 1, 2),
+    ];
+    let mut absent = Vec::new();
+    for (actor, order, heard, heard_by_others) in orders {
+        clients[actor].send(&text(order));
+        for (index, client) in clients.iter_mut().enumerate() {
+            let times = match index {
+                _ if index == actor => heard,
+                _ if absent.contains(&index) => 0,
+                _ => heard_by_others,
+            };
+            for _ in 0..times {
+                assert_eq!(client.read_frame(), ServerFrame::text(order), "to {index}");
+            }
+        }
+        absent.retain(|index| *index != actor);
+        if order.split(' ').rfind(|word| matches!(*word, "leave" | "join")) == Some("leave") {
+            absent.push(actor);
+        }
+    }
+    assert_eq!(clients[4].read_frame().close_code(), 1000);
+}
