@@ -146,7 +146,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     fn has_work_left(&self) -> bool {
-        !self.core.outbox.is_empty() || !self.core.failing.is_empty()
+        let core = &self.core;
+        !(core.outbox.is_empty() && core.failing.is_empty() && core.dirty.is_empty())
+            || !core.log.is_empty()
     }
 
     fn has_mail(&self) -> bool {

@@ -258,7 +258,9 @@ fn every_method_in_every_callback() {
     subscriber.expect_close(1000);
     drop(subscriber);
 
+    let handle = server.handle();
     let calls = calls.rest(server);
+    assert_eq!(handle.metrics().panics, 0, "no assertion in a callback failed");
     let opens: Vec<_> = calls.iter().filter(|(_, call)| *call == Call::Open).collect();
     assert_eq!(opens.len(), 4);
     for (id, _) in opens {
@@ -297,7 +299,9 @@ fn every_method_in_on_open() {
     assert_eq!(client.read_status(), 101);
     client.expect_close(1000);
     drop(client);
+    let handle = server.handle();
     assert_eq!(calls.rest(server).len(), 2, "one open and one close");
+    assert_eq!(handle.metrics().panics, 0, "no assertion in a callback failed");
 }
 
 /// Each subscriber that is closed for a full buffer publishes its last words to the others,
@@ -359,7 +363,7 @@ fn subscribers_that_come_and_go_within_one_tick() {
     let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
     let mut clients: Vec<RawClient> = (0..6).map(|_| server.open()).collect();
     // Who acts, what is done, and how often it and each other one hears the order.
-    let orders: [(usize, &str, usize, usize); 9] = [
+    let orders: [(usize, &str, usize, usize); 11] = [
         (0, "say leave", 1, 1),
         (2, "leave say", 0, 1),
         (0, "join say leave say join", 1, 2),
@@ -369,6 +373,8 @@ fn subscribers_that_come_and_go_within_one_tick() {
         (1, "leave say", 0, 1),
         (1, "join say", 1, 1),
         (4, "say leave close say", 1, 2),
+        (3, "say close say", 1, 2),
+        (0, "say", 1, 1),
     ];
     let mut absent = Vec::new();
     for (actor, order, heard, heard_by_others) in orders {
@@ -384,9 +390,13 @@ fn subscribers_that_come_and_go_within_one_tick() {
             }
         }
         absent.retain(|index| *index != actor);
-        if order.split(' ').rfind(|word| matches!(*word, "leave" | "join")) == Some("leave") {
+        // A closing connection has left all topics.
+        let is_move = |word: &&str| matches!(*word, "leave" | "join" | "close");
+        if !matches!(order.split(' ').rfind(is_move), None | Some("join")) {
             absent.push(actor);
         }
     }
-    assert_eq!(clients[4].read_frame().close_code(), 1000);
+    for closed in [3, 4] {
+        assert_eq!(clients[closed].read_frame().close_code(), 1000);
+    }
 }

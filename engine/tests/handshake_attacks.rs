@@ -133,6 +133,8 @@ fn upgrade_and_connection_are_lists_of_tokens() {
         ("a longer token", with(UPGRADE, &["Upgrade: xwebsocketx"]), 426),
         ("a token with a version", with(UPGRADE, &["Upgrade: websocket/13"]), 426),
         ("h2c", with(UPGRADE, &["Upgrade: h2c"]), 426),
+        ("Upgrade not in ASCII", with(UPGRADE, &["Upgrade: websocket\u{ff}"]), 426),
+        ("Connection not in ASCII", with(CONNECTION, &["Connection: \u{ff}upgrade"]), 400),
         ("two words, no comma", with(UPGRADE, &["Upgrade: web socket"]), 426),
         ("no Connection", without(CONNECTION), 400),
         ("empty Connection", with(CONNECTION, &["Connection: "]), 400),
@@ -145,7 +147,8 @@ fn upgrade_and_connection_are_lists_of_tokens() {
 
 #[test]
 fn versions_and_keys() {
-    let versions = ["8", "0", "14", "7", "013", "13.0", "+13", "13, 8", "8, 13", "thirteen", ""];
+    let versions =
+        ["8", "0", "14", "7", "013", "13.0", "+13", "13, 8", "8, 13", "thirteen", "1\u{ff}", ""];
     let versions = versions.map(|version| {
         ("version", with(VERSION, &[&format!("Sec-WebSocket-Version: {version}")]), 426)
     });

@@ -20,10 +20,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             return;
         };
         let session = &mut slot.session;
-        session.failing = false;
         match session.stage {
             Stage::Open | Stage::Closing => {
                 session.begin_close(&mut self.core, code, reason);
+                // Only now: behind what did not fit nothing that was published may slip in.
+                session.failing = false;
                 session.peer_done = true;
                 session.mark_dirty(&mut self.core);
                 self.tell_closed(key, code, reason);

@@ -80,7 +80,9 @@ impl Client {
         let target = format!("/{number}");
         client_request(&mut client.out, "sim", &target, KEY, &[], &[]).expect("a valid request");
         if manners == Manners::Hostile && dice.chance(20) {
-            let at = dice.below(client.out.len());
+            // Not in the target: that is another client's name.
+            let first_line = client.out.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+            let at = dice.between(first_line, client.out.len() - 1);
             client.out[at] ^= 1 << dice.below(8);
         }
         // Frames may come right behind the request.
@@ -99,7 +101,7 @@ impl Client {
         match self.stage {
             _ if self.manners != Manners::Polite => true,
             Stage::Opening | Stage::Open => self.is_quiet(),
-            Stage::Leaving => self.excused,
+            Stage::Leaving => self.excused && self.is_quiet(),
             Stage::Gone => true,
         }
     }

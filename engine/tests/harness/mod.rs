@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ringwire::{Config, Handle, Handler, Running, Server, SetupError};
 use socket2::SockRef;
 
+pub mod process;
 pub mod recorder;
 
 /// Far beyond what anything here takes, also on a loaded machine: a test that reaches it
@@ -55,20 +56,12 @@ impl TestServer {
 
     /// A raw connection that has not sent anything yet.
     pub fn connect(&self) -> RawClient {
-        let stream = TcpStream::connect(self.addr()).expect("the server accepts");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        RawClient { stream, input: Vec::new() }
+        RawClient::connect(self.addr())
     }
 
     /// A raw connection behind its opening handshake.
     pub fn open(&self) -> RawClient {
-        let mut client = self.connect();
-        client.send(&handshake());
-        let response = client.read_head();
-        assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
-        client
+        RawClient::open(self.addr())
     }
 
     /// A new connection is opened and a message echoed.
@@ -209,6 +202,24 @@ pub struct RawClient {
 }
 
 impl RawClient {
+    /// As [`TestServer::connect`].
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("the server accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, input: Vec::new() }
+    }
+
+    /// As [`TestServer::open`].
+    pub fn open(addr: SocketAddr) -> Self {
+        let mut client = Self::connect(addr);
+        client.send(&handshake());
+        let response = client.read_head();
+        assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
+        client
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server reads");
     }

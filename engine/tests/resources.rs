@@ -1,0 +1,201 @@
+//! What hostile or unlucky peers may take of descriptors, memory and slots: a stated amount,
+//! and all of it comes back. Each server that is measured is a process of its own.
+
+mod harness;
+
+use std::process::{self, Command};
+use std::time::Duration;
+
+use harness::process::ServerProcess;
+use harness::{RawClient, ServerFrame, TestServer, handshake, ping, text, wait_until};
+use ringwire::{Config, Conn, Handler, Message};
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.send(message);
+    }
+}
+
+fn assert_echoes(client: &mut RawClient) {
+    client.send(&text("echo"));
+    assert_eq!(client.read_frame(), ServerFrame::text("echo"));
+}
+
+/// The test's own limit; should it not be raised, connecting says so.
+fn raise_own_descriptor_limit(descriptors: usize) {
+    let (pid, limit) = (process::id().to_string(), format!("--nofile={descriptors}:"));
+    let _ = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+}
+
+/// A length that is announced costs nothing: 2,000 times 1 MiB do not (gobwas/ws#223,
+/// GHSA-8r68-gvr4-jh7j).
+#[test]
+fn announced_lengths_take_no_memory() {
+    const CONNECTIONS: usize = 2_000;
+    const GROWTH_BYTES_MAX: usize = 64 << 20;
+    let name = "announced_lengths_take_no_memory";
+    let server = ServerProcess::start(name, "-n 4096", Config::default(), |_| Echo);
+    let Some(server) = server else { return };
+    raise_own_descriptor_limit(4_096);
+    let mut clients: Vec<RawClient> = (0..CONNECTIONS).map(|_| server.open()).collect();
+    let before = server.resident_bytes();
+    // 1 MiB, in one frame, in a first fragment and in a continuation; then nothing of it.
+    let length = (1_u64 << 20).to_be_bytes();
+    let claim = |first: u8| [&[first, 0xFF][..], &length, &[1, 2, 3, 4]].concat();
+    let empty_fragment = harness::frame(0x02, b"");
+    let claims = [claim(0x82), claim(0x81), claim(0x01), [empty_fragment, claim(0x80)].concat()];
+    for (client, claim) in clients.iter_mut().zip(claims.iter().cycle()) {
+        client.send(&[ping(b"seen?"), claim.clone()].concat());
+    }
+    // The pong comes when the tick that has seen the claim ends.
+    for client in &mut clients {
+        assert_eq!(client.read_frame().first, 0x8A);
+    }
+    let growth = server.resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes for {CONNECTIONS} claims of 1 MiB");
+    assert_echoes(&mut server.open());
+    drop(clients);
+    let metrics = server.stop();
+    assert!(metrics.contains("connections_now: 0,"), "{metrics}");
+}
+
+/// Without descriptors there is no accepting: those that are connected are served, those that
+/// wait are when others have left, and waiting takes no processor time.
+#[test]
+fn more_clients_than_descriptors() {
+    const CLIENTS: usize = 200;
+    const FIRST: usize = 20;
+    let name = "more_clients_than_descriptors";
+    let server = ServerProcess::start(name, "-n 64", Config::default(), |_| Echo);
+    let Some(server) = server else { return };
+    let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(&handshake());
+    }
+    for client in clients.iter_mut().take(FIRST) {
+        assert_eq!(client.read_status(), 101);
+        assert_echoes(client);
+    }
+    let before = server.cpu_ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let ticks = server.cpu_ticks() - before;
+    assert!(ticks < 50, "half of a second's processor time is spent on waiting");
+    // First come, first served, each as soon as one before it leaves.
+    for (index, mut client) in clients.into_iter().enumerate() {
+        if index >= FIRST {
+            assert_eq!(client.read_status(), 101, "client {index}");
+        }
+        assert_echoes(&mut client);
+    }
+    let metrics = server.stop();
+    assert!(!metrics.contains("accepts_exhausted: 0,"), "{metrics}");
+    assert!(metrics.contains("connections_accepted: 200,"), "{metrics}");
+    assert!(metrics.contains("connections_now: 0,"), "{metrics}");
+}
+
+/// Connecting and vanishing, at every point and in every way, leaves nothing behind.
+#[test]
+fn churn_leaves_nothing() {
+    const ROUNDS: usize = 100;
+    let name = "churn_leaves_nothing";
+    let server = ServerProcess::start(name, "-n 1024", Config::default(), |_| Echo);
+    let Some(server) = server else { return };
+    let unfinished = harness::binary(&[0; 30_000]);
+    let openings: [&[u8]; 3] = [b"", &handshake()[..50], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"];
+    let descriptors = server.descriptors();
+    let mut resident_bytes = 0;
+    for round in 0..ROUNDS {
+        for opening in openings {
+            let mut client = server.connect();
+            client.send(opening);
+            if round % 2 == 0 { drop(client) } else { client.reset() }
+        }
+        for bytes in [&text("unread")[..], &unfinished[..20_000], &harness::close(1000, "")] {
+            let mut client = server.open();
+            client.send(bytes);
+            if round % 2 == 0 { client.reset() } else { drop(client) }
+        }
+        if round == ROUNDS / 10 {
+            resident_bytes = server.resident_bytes();
+        }
+    }
+    wait_until("all descriptors are closed", || server.descriptors() == descriptors);
+    let growth = server.resident_bytes().saturating_sub(resident_bytes);
+    assert!(growth < 16 << 20, "{growth} bytes more than after a tenth of it");
+    assert_echoes(&mut server.open());
+    let metrics = server.stop();
+    assert!(metrics.contains("connections_accepted: 601,"), "{metrics}");
+    assert!(metrics.contains("connections_now: 0,"), "{metrics}");
+    assert!(metrics.contains("panics: 0,"), "{metrics}");
+}
+
+#[test]
+fn more_connections_than_slots() {
+    let config = Config { connections_max: 3, ..Config::default() };
+    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+    let mut open = vec![server.open(), server.open()];
+    // A connection counts from the start, not from its handshake on.
+    let opening = server.connect();
+    let handle = server.handle();
+    wait_until("all slots are taken", || handle.metrics().connections_now == 3);
+    for refused in 1..=5 {
+        server.connect().expect_gone();
+        wait_until("it is counted", || handle.metrics().connections_refused == refused);
+    }
+    open.iter_mut().for_each(assert_echoes);
+    drop(opening);
+    wait_until("a slot is free", || handle.metrics().connections_now == 2);
+    open.push(server.open());
+    open.iter_mut().for_each(assert_echoes);
+    assert_eq!(handle.metrics().connections_accepted, 4);
+}
+
+/// Fewer receive buffers than connections that send at once: a receive that finds none is
+/// armed again, and no byte is lost.
+#[test]
+fn more_input_than_receive_buffers() {
+    let config = Config {
+        receive_buffer_bytes: 512,
+        receive_buffers_min: 1,
+        receive_buffers_max: 2,
+        message_bytes_max: 1 << 20,
+        ..Config::default()
+    };
+    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+    let mut clients: Vec<RawClient> = (0..20).map(|_| server.open()).collect();
+    let payload = |client: usize| -> Vec<u8> { (0..100_000).map(|i| (i + client) as u8).collect() };
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.send(&harness::binary(&payload(index)));
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
+        let echo = client.read_frame();
+        assert!(echo.payload == payload(index), "{echo:?}");
+    }
+    let handle = server.handle();
+    assert!(handle.metrics().receives_unbuffered > 0, "{:?}", handle.metrics());
+}
+
+/// Rings so small that completions overflow them: slower, but nothing is lost.
+#[test]
+fn more_completions_than_fit() {
+    const CLIENTS: usize = 100;
+    let config = Config { submission_entries: 1, completion_entries: 2, ..Config::default() };
+    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+    let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| server.open()).collect();
+    for round in 0..20 {
+        let message = format!("round {round}");
+        for client in &mut clients {
+            client.send(&text(&message));
+        }
+        for client in &mut clients {
+            assert_eq!(client.read_frame(), ServerFrame::text(&message));
+        }
+    }
+    drop(clients);
+    server.wait_until_empty();
+    server.assert_serves();
+}

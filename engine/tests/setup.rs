@@ -1,0 +1,219 @@
+//! Starting where it cannot work, for real: each failure is an error that names its cause,
+//! none is a panic or a hang, and nothing is left behind.
+
+mod harness;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::process::{Command, Stdio};
+
+use harness::{RawClient, ServerFrame, TestServer, text};
+use ringwire::{Config, Conn, Handler, Message, Running, Server, SetupError};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.send(message);
+    }
+}
+
+fn start(address: &str, shards: usize) -> Result<Running, SetupError> {
+    Server::builder().listen(address).shards(shards).start(|_| Echo)
+}
+
+/// The error of a start that must not work.
+fn error(started: Result<Running, SetupError>) -> SetupError {
+    match started {
+        Ok(running) => panic!("started on {}", running.local_addr()),
+        Err(error) => error,
+    }
+}
+
+/// Whatever came of the failed start: one that can work does.
+fn assert_starts() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    server.assert_serves();
+}
+
+#[test]
+fn addresses_that_are_none() {
+    let no_addresses =
+        ["", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http"];
+    for address in no_addresses {
+        let error = error(start(address, 1));
+        assert!(matches!(error, SetupError::Address { .. }), "{address}: {error}");
+        assert!(error.to_string().contains("give ADDR:PORT"), "{error}");
+    }
+    // TEST-NET-1 (RFC 5737) is nobody's.
+    let error = error(start("192.0.2.1:0", 1));
+    assert!(matches!(error, SetupError::Listen { .. }), "{error}");
+    assert_starts();
+}
+
+/// Even where SO_REUSEPORT would let two servers share a port: that they split the
+/// connections between them is nobody's wish.
+#[test]
+fn two_servers_on_one_port() {
+    for shards in [1, 2] {
+        let Some(first) = TestServer::start(shards, Config::default(), |_| Echo) else { return };
+        let address = first.addr().to_string();
+        for shards in [1, 2] {
+            let error = error(start(&address, shards));
+            assert!(matches!(error, SetupError::AddressInUse { .. }), "{error}");
+            assert!(error.to_string().contains(&address), "{error}");
+        }
+        first.assert_serves();
+        // When it has stopped, the port is free at once, connections in TIME_WAIT or not.
+        let mut client = first.open();
+        first.handle().stop();
+        assert_eq!(client.read_frame().close_code(), 1001);
+        drop(client);
+        first.stop().expect("no shard panics");
+        let second = start(&address, shards).expect("the port is free");
+        let mut client = RawClient::open(second.local_addr());
+        client.send(&text("hello"));
+        assert_eq!(client.read_frame(), ServerFrame::text("hello"));
+        drop(client);
+        second.handle().stop();
+        second.join().expect("no shard panics");
+    }
+}
+
+#[test]
+fn settings_that_contradict_themselves() {
+    let started = [
+        start("127.0.0.1:0", 0),
+        start("127.0.0.1:0", 100_000),
+        Server::builder()
+            .listen("127.0.0.1:0")
+            .config(Config { message_bytes_max: 0, ..Config::default() })
+            .start(|_| Echo),
+    ];
+    for started in started {
+        let error = error(started);
+        assert!(matches!(error, SetupError::Config { .. }), "{error}");
+    }
+}
+
+/// As in a container whose profile does not know io_uring, or on a kernel built without it:
+/// a filter on one thread, and on those it starts, answers the system call with an error.
+#[test]
+fn io_uring_forbidden_or_missing() {
+    assert_starts();
+    let (setup, register) = (libc::SYS_io_uring_setup, libc::SYS_io_uring_register);
+    let forbidden = [
+        (setup, libc::EPERM, "ForbiddenBySeccomp", "seccomp"),
+        (register, libc::EPERM, "ForbiddenBySeccomp", "seccomp"),
+        (setup, libc::ENOSYS, "Missing", "CONFIG_IO_URING"),
+    ];
+    for (syscall, errno, variant, remedy) in forbidden {
+        for shards in [1, 3] {
+            let starting = std::thread::spawn(move || {
+                forbid(syscall, errno);
+                error(start("127.0.0.1:0", shards))
+            });
+            let error = starting.join().expect("an error is no panic");
+            assert_eq!(format!("{error:?}"), variant);
+            assert!(error.is_io_uring_unavailable());
+            assert!(error.to_string().contains(remedy), "{error}");
+        }
+    }
+    assert_starts();
+}
+
+/// Has a system call answered with `errno` on this thread, for good.
+fn forbid(syscall: libc::c_long, errno: i32) {
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(syscall, vec![])]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno as u32),
+        env::consts::ARCH.try_into().expect("an architecture seccomp knows"),
+    );
+    let program: BpfProgram = filter.and_then(TryInto::try_into).expect("a plain filter");
+    seccompiler::apply_filter(&program).expect("seccomp is there");
+}
+
+/// Set in the process of [`outcome`].
+const ROLE: &str = "RINGWIRE_TEST_STARTS";
+
+/// What comes of starting a server in a process of its own, which is started by this line of
+/// shell: `started`, or the error. To be called in the test of the given name, which calls
+/// [`tell_outcome`] first.
+fn outcome(test: &str, shell: &str) -> String {
+    let binary = env::current_exe().expect("a test knows its binary");
+    let output = Command::new("sh")
+        .args(["-c", shell, "sh"])
+        .arg(binary)
+        .args(["--exact", test, "--nocapture"])
+        .env(ROLE, "1")
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("a shell runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let outcome = text.lines().find_map(|line| line.split_once("outcome: "));
+    outcome.unwrap_or_else(|| panic!("{shell}: no outcome: {text}")).1.to_owned()
+}
+
+/// In the process of [`outcome`], and only there: does what it is for.
+fn tell_outcome() -> bool {
+    if env::var_os(ROLE).is_none() {
+        return false;
+    }
+    match start("127.0.0.1:0", 2) {
+        Ok(running) => {
+            running.handle().stop();
+            running.join().expect("no shard panics");
+            println!("outcome: started");
+        }
+        Err(error) => println!("outcome: {error:?}"),
+    }
+    true
+}
+
+/// Descriptors run out at every step of starting: sockets, eventfds, rings, threads.
+#[test]
+fn too_few_descriptors_to_start() {
+    if tell_outcome() {
+        return;
+    }
+    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
+        return;
+    }
+    let outcomes: Vec<String> = (4..=20)
+        .map(|limit| {
+            let shell = format!("ulimit -n {limit} && exec \"$@\"");
+            outcome("too_few_descriptors_to_start", &shell)
+        })
+        .collect();
+    println!("{outcomes:#?}");
+    let is_told = |outcome: &String| {
+        let is_error = outcome.starts_with("Machine") || outcome.starts_with("Listen");
+        is_error && outcome.contains("code: 24")
+    };
+    let failed = outcomes.iter().take_while(|outcome| is_told(outcome)).count();
+    assert!(failed > 0, "so few are not enough");
+    assert!(outcomes[failed..].iter().all(|outcome| outcome == "started"));
+    assert!(failed < outcomes.len(), "so many are enough");
+}
+
+/// Without locked memory. Recent kernels charge rings to that limit, older ones do not; what
+/// must not happen is anything else.
+#[test]
+fn no_locked_memory_to_start() {
+    if tell_outcome() {
+        return;
+    }
+    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
+        return;
+    }
+    // The limit does not hold for whoever has CAP_IPC_LOCK, such as root.
+    let shell = "ulimit -l 0; without='setpriv --bounding-set -ipc_lock'; \
+                 if $without true 2>/dev/null; then exec $without \"$@\"; else exec \"$@\"; fi";
+    let outcome = outcome("no_locked_memory_to_start", shell);
+    println!("{outcome}");
+    assert!(matches!(&outcome[..], "started" | "LockedMemory"), "{outcome}");
+}
