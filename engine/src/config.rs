@@ -81,6 +81,9 @@ pub struct Config {
     /// whole ring behind loses it all, counted in
     /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost). Default 4,096.
     pub broadcast_entries: usize,
+    /// Bytes such a ring may hold that not every shard has read; beyond it the shards behind
+    /// lose what they have not read, as above. Default 64 MiB: sixteen full ticks of input.
+    pub broadcast_bytes_max: usize,
     /// Commands of other threads a shard's queue can hold; then `Handle` methods answer
     /// [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.
     pub command_entries: usize,
@@ -140,6 +143,7 @@ impl Default for Config {
             subscriptions_max: 256,
             topic_bytes_max: 256,
             broadcast_entries: 4_096,
+            broadcast_bytes_max: 64 << 20,
             command_entries: 1_024,
             drain_timeout_ms: 10_000,
             submission_entries: 1_024,
@@ -186,7 +190,7 @@ impl Config {
                 "submission_entries must be between 1 and 32,768",
             ),
             (
-                self.completion_entries >= 2 * self.submission_entries,
+                self.completion_entries >= self.submission_entries.saturating_mul(2),
                 "completion_entries must be at least twice submission_entries",
             ),
             (

@@ -78,7 +78,7 @@ impl<'a, S> Conn<'a, S> {
     /// The application's own state of this connection.
     #[inline]
     pub fn state(&mut self) -> &mut S {
-        &mut self.session.state
+        self.session.state.as_mut().expect("a callback's connection has been upgraded")
     }
 
     /// The name of this connection.

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 #[cfg(feature = "driver")]
@@ -35,6 +36,8 @@ pub(crate) enum Operation {
     Cancel = 4,
     Close = 5,
     Wake = 6,
+    /// A message to the ring of another shard, which takes the place of the slot.
+    Rouse = 7,
 }
 
 /// `user_data` of every operation: operation (4 bits), slot (28), generation (32).
@@ -56,7 +59,7 @@ impl Token {
     }
 
     pub(crate) const fn encode(self) -> u64 {
-        debug_assert!((self.key.slot as usize) < SLOTS_MAX);
+        assert!((self.key.slot as usize) < SLOTS_MAX);
         ((self.key.generation as u64) << 32) | ((self.key.slot as u64) << 4) | self.operation as u64
     }
 
@@ -71,6 +74,7 @@ impl Token {
             4 => Operation::Cancel,
             5 => Operation::Close,
             6 => Operation::Wake,
+            7 => Operation::Rouse,
             _ => panic!("the kernel completed an operation this ring never queued: {user_data:#x}"),
         };
         let slot = (user_data >> 4) as u32 & (SLOTS_MAX as u32 - 1);
@@ -79,9 +83,18 @@ impl Token {
     }
 }
 
-/// A connected socket. Owned: only [`Driver::close`] ends it, so no number is used twice.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Socket(pub(crate) i32);
+/// A connected socket. [`Driver::close`] ends it; one that is dropped instead, because its
+/// shard panics, is closed as well.
+#[derive(Debug)]
+pub struct Socket(pub(crate) Descriptor);
+
+#[derive(Debug)]
+pub(crate) enum Descriptor {
+    Open(OwnedFd),
+    /// Names a socket of the simulated kernel.
+    #[cfg(any(test, feature = "sim"))]
+    Simulated(i32),
+}
 
 /// A receive buffer the kernel has filled and the shard now holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -146,6 +159,13 @@ pub struct Errno(pub i32);
 impl Errno {
     /// The provided-buffer ring was empty: no fault of the connection.
     pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
+
+    /// Whether accepting failed because of the one connection that was next, which says
+    /// nothing about those behind it (accept(2): `ECONNABORTED`, `EPROTO`, `EPERM`).
+    #[must_use]
+    pub fn is_of_one_connection(self) -> bool {
+        matches!(self.0, libc::ECONNABORTED | libc::EPROTO | libc::EPERM)
+    }
 
     /// Whether accepting failed for want of descriptors or memory, which passes with time
     /// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
@@ -287,6 +307,7 @@ mod tests {
             Operation::Cancel,
             Operation::Close,
             Operation::Wake,
+            Operation::Rouse,
         ];
         for operation in operations {
             for slot in [0, 1, 77, SLOTS_MAX as u32 - 1] {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
 
 use crate::driver::Key;
 use crate::error::HandleError;
@@ -35,7 +36,8 @@ pub(crate) struct Mailbox {
     ended: AtomicBool,
     asleep: AtomicBool,
     waker: Arc<Waker>,
-    pub(crate) metrics: MetricsCells,
+    /// Padded: written every tick, while the flag above is read by every publisher.
+    pub(crate) metrics: CachePadded<MetricsCells>,
 }
 
 impl Mailbox {
@@ -46,7 +48,7 @@ impl Mailbox {
             ended: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             waker: Arc::new(waker),
-            metrics: MetricsCells::default(),
+            metrics: CachePadded::default(),
         }
     }
 
@@ -68,7 +70,10 @@ impl Mailbox {
     /// Asks the shard to drain and end, from any thread.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.rouse_by_eventfd();
+        // Whether it sleeps or not: if whoever roused it last has died before waking it, the
+        // flag is down and the shard asleep.
+        self.asleep.store(false, Ordering::Relaxed);
+        self.waker.wake();
     }
 
     fn rouse_by_eventfd(&self) {

@@ -2,7 +2,7 @@
 //! Nothing here runs while connections are served.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::RawFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
@@ -14,7 +14,7 @@ use crate::handler::Handler;
 use crate::mailbox::Mailbox;
 use crate::shard::{Links, Publication, Shard};
 use crate::sys::{
-    Listener, Publisher, Reader, UringDriver, Waker, allowed_cpus, broadcast_ring, pin_to,
+    Listener, Peer, Publisher, Reader, UringDriver, Waker, allowed_cpus, broadcast_ring, pin_to,
     raise_locked_memory,
 };
 
@@ -94,7 +94,7 @@ impl Builder {
         let listeners = Listener::bind_group(address, shards).map_err(bound)?;
         let local_addr = listeners[0].local_addr().map_err(bound)?;
         let mailboxes = make_mailboxes(shards, self.config.command_entries)?;
-        let links = join_shards(&mailboxes, self.config.broadcast_entries);
+        let links = join_shards(&mailboxes, &self.config);
         let plan = Plan {
             config: self.config,
             cpus: (shards <= cpus.len()).then_some(cpus),
@@ -176,12 +176,14 @@ pub(crate) fn make_mailboxes(
 }
 
 /// A ring from each shard to all others.
-pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, broadcast_entries: usize) -> Vec<Links> {
+pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, config: &Config) -> Vec<Links> {
     type Ends = (Publisher<Arc<Publication>>, Vec<Reader<Arc<Publication>>>);
     let shards = mailboxes.len();
     // A lone shard publishes to nobody: its ring takes no memory to speak of.
-    let entries = if shards == 1 { 1 } else { broadcast_entries };
-    let mut ends: Vec<Ends> = (0..shards).map(|_| broadcast_ring(entries, shards - 1)).collect();
+    let entries = if shards == 1 { 1 } else { config.broadcast_entries };
+    let bytes_max = config.broadcast_bytes_max;
+    let mut ends: Vec<Ends> =
+        (0..shards).map(|_| broadcast_ring(entries, bytes_max, shards - 1)).collect();
     let readers: Vec<Vec<_>> = (0..shards)
         .map(|shard| {
             let others = ends.iter_mut().enumerate().filter(|(other, _)| *other != shard);
@@ -209,8 +211,8 @@ struct Plan<F> {
     make: F,
 }
 
-/// What a shard's thread reports: the descriptor of its ring, or why it has none.
-type Report = (usize, Result<RawFd, SetupError>);
+/// What a shard's thread reports: a descriptor of its ring, or why it has none.
+type Report = (usize, Result<OwnedFd, SetupError>);
 
 /// Starts the threads and waits until each has its ring. Then tells all of them each
 /// other's rings, which is the sign to serve; should one fail, the others hear nothing and
@@ -228,28 +230,37 @@ fn spawn<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = ThreadBuilder::new()
             .name(format!("ringwire-{}", links.shard))
-            .spawn(move || serve(&plan, listener, links, &report, &signed))
+            .spawn(move || serve(&plan, listener, links, report, &signed))
             .map_err(|source| SetupError::Machine { step: "starting a thread", source })?;
         threads.push(thread);
         signs.push(sign);
     }
     drop(report);
-    let ring_fds = collect_reports(&reports, threads.len())?;
+    let rings = collect_reports(&reports, threads.len())?;
+    let wakers = plan.mailboxes.iter().map(Mailbox::waker);
+    let peers: Vec<Peer> =
+        rings.into_iter().zip(wakers).map(|(ring, waker)| Peer { ring, waker }).collect();
     for sign in &signs {
         // A thread that has ended meanwhile has panicked, which `join` will tell.
-        let _ = sign.send(ring_fds.clone());
+        let _ = sign.send(peers.clone());
     }
     Ok(threads)
 }
 
-fn collect_reports(reports: &Receiver<Report>, shards: usize) -> Result<Vec<RawFd>, SetupError> {
-    let mut ring_fds = vec![-1; shards];
-    for _ in 0..shards {
-        let (shard, ring_fd) =
-            reports.recv().map_err(|_| SetupError::ShardPanicked { shard: 0 })?;
-        ring_fds[shard] = ring_fd?;
+fn collect_reports(
+    reports: &Receiver<Report>,
+    shards: usize,
+) -> Result<Vec<Arc<OwnedFd>>, SetupError> {
+    let mut rings: Vec<Option<Arc<OwnedFd>>> = vec![None; shards];
+    // Each thread reports once and then has no sender any more: this ends, whatever they do.
+    for (shard, ring) in reports {
+        rings[shard] = Some(Arc::new(ring?));
     }
-    Ok(ring_fds)
+    let silent = rings.iter().position(Option::is_none);
+    match silent {
+        Some(shard) => Err(SetupError::ShardPanicked { shard }),
+        None => Ok(rings.into_iter().flatten().collect()),
+    }
 }
 
 /// A shard's thread, from its ring to its end.
@@ -257,8 +268,8 @@ fn serve<H: Handler, F: Fn(usize) -> H>(
     plan: &Plan<F>,
     listener: Listener,
     links: Links,
-    report: &Sender<Report>,
-    signed: &Receiver<Vec<RawFd>>,
+    report: Sender<Report>,
+    signed: &Receiver<Vec<Peer>>,
 ) {
     let shard = links.shard;
     if let Some(cpus) = &plan.cpus
@@ -266,30 +277,46 @@ fn serve<H: Handler, F: Fn(usize) -> H>(
     {
         tracing::warn!(shard, %error, "not pinned to a CPU");
     }
-    let mut driver = match UringDriver::new(&plan.config.ring(), Some(listener)) {
-        Ok(driver) => driver,
+    let (mut driver, ring) = match set_up_driver(&plan.config, listener) {
+        Ok(set_up) => set_up,
         Err(error) => {
-            let error = SetupError::from_ring(error, io_uring_disabled());
             let _ = report.send((shard, Err(error)));
             return;
         }
     };
-    let _ = report.send((shard, Ok(driver.ring_fd())));
-    let Ok(ring_fds) = signed.recv() else { return };
-    driver.set_peers(ring_fds);
+    let _ = report.send((shard, Ok(ring)));
+    drop(report);
+    let Ok(peers) = signed.recv() else { return };
+    driver.set_peers(peers);
     driver.poll_waker(plan.mailboxes[shard].waker());
-    let stop_others = StopOnPanic(&plan.mailboxes);
+    let stop_on_panic = StopOnPanic { mailboxes: &plan.mailboxes, shard };
     Shard::new(driver, (plan.make)(shard), &plan.config, links).run();
-    drop(stop_others);
+    drop(stop_on_panic);
+}
+
+fn set_up_driver(
+    config: &Config,
+    listener: Listener,
+) -> Result<(UringDriver, OwnedFd), SetupError> {
+    let driver = UringDriver::new(&config.ring(), Some(listener))
+        .map_err(|error| SetupError::from_ring(error, io_uring_disabled()))?;
+    let ring = driver
+        .duplicate_ring_fd()
+        .map_err(|source| SetupError::Machine { step: "duplicating the ring", source })?;
+    Ok((driver, ring))
 }
 
 /// A shard that panics takes the server down in order instead of leaving it limping.
-struct StopOnPanic<'a>(&'a [Mailbox]);
+struct StopOnPanic<'a> {
+    mailboxes: &'a [Mailbox],
+    shard: usize,
+}
 
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.iter().for_each(Mailbox::stop);
+            self.mailboxes[self.shard].end();
+            self.mailboxes.iter().for_each(Mailbox::stop);
         }
     }
 }

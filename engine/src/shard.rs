@@ -18,6 +18,7 @@ mod opening;
 mod receive;
 mod send;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -75,7 +76,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             pool: BufferPool::new(),
             topics: Topics::default(),
             log: Log::default(),
-            outbox: Vec::new(),
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
             dirty: Vec::new(),
             failing: Vec::new(),
             moved: Vec::new(),
@@ -128,6 +130,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.driver.tick(wait, &mut self.completions);
         self.mailbox().wake_up();
         self.core.now_ms = self.driver.now_ms();
+        self.core.timers.skip_idle_time(self.core.now_ms);
     }
 
     /// Announces the sleep before it looks for work a last time (see `mailbox.rs`).
@@ -147,8 +150,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     fn has_work_left(&self) -> bool {
         let core = &self.core;
-        !(core.outbox.is_empty() && core.failing.is_empty() && core.dirty.is_empty())
-            || !core.log.is_empty()
+        !(core.outbox.is_empty()
+            && core.failing.is_empty()
+            && core.dirty.is_empty()
+            && core.log.is_empty())
     }
 
     fn has_mail(&self) -> bool {

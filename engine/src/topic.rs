@@ -182,8 +182,9 @@ pub(crate) struct Log {
 /// Runs kept for reuse. More are in use only while some subscriber is slow, and then it is
 /// the subscribers that keep them.
 const RETIRED_MAX: usize = 8;
-/// A run that a burst has grown beyond this is not kept for reuse.
-const RETIRED_BYTES_MAX: usize = 1 << 20;
+/// A run that a burst has grown beyond this is not kept for reuse: a reference to a few of
+/// its bytes keeps all of its memory.
+const RETIRED_BYTES_MAX: usize = 64 << 10;
 /// Most bytes published in one tick of one shard; offsets into a run are 32 bits wide.
 /// Reached only by a handler that publishes a gigabyte at once.
 const LOG_BYTES_MAX: usize = 1 << 30;

@@ -8,7 +8,7 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{Sender, channel};
 
 use harness::recorder::{Acts, Call, recorded};
-use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, handshake, text};
+use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, handshake, text, wait_until};
 use ringwire::{CloseCode, Config, Conn, Handler, Message, Offer, Request, Response};
 use ringwire::{SendStatus, Upgrade};
 
@@ -18,47 +18,69 @@ struct Fragile {
     closes: Sender<(bool, u16, String)>,
 }
 
-impl Fragile {
-    fn panic_in(&self, callback: &'static str, is_meant: bool) {
-        if is_meant && self.callback == callback {
+/// Whether a connection is to panic, and where.
+#[derive(Clone, Copy, Default)]
+struct Fuse {
+    callback: &'static str,
+    is_meant: bool,
+}
+
+impl Fuse {
+    fn burn(self, callback: &'static str) {
+        if self.is_meant && self.callback == callback {
             // As `panic!`, but without the message on standard error.
             resume_unwind(Box::new("on purpose"));
         }
     }
 }
 
+/// What is kept for each connection: dropping it is the application's code as well.
+#[derive(Default)]
+struct Kept(Fuse);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.burn("drop");
+    }
+}
+
+impl Fragile {
+    fn fuse(&self, request: &Request<'_>) -> Fuse {
+        Fuse { callback: self.callback, is_meant: request.path() == "/panic" }
+    }
+}
+
 impl Handler for Fragile {
-    /// Whether its callback panics.
-    type State = bool;
+    type State = Kept;
 
-    fn on_upgrade(&mut self, request: &Request<'_>, _: &Offer<'_>) -> Upgrade<bool> {
-        let is_meant = request.path() == "/panic";
-        self.panic_in("on_upgrade", is_meant);
-        Upgrade::accept(is_meant)
+    fn on_upgrade(&mut self, request: &Request<'_>, _: &Offer<'_>) -> Upgrade<Kept> {
+        let fuse = self.fuse(request);
+        fuse.burn("on_upgrade");
+        Upgrade::accept(Kept(fuse))
     }
 
-    fn on_open(&mut self, conn: &mut Conn<'_, bool>) {
+    fn on_open(&mut self, conn: &mut Conn<'_, Kept>) {
         conn.subscribe("everybody");
-        self.panic_in("on_open", *conn.state());
+        conn.state().0.burn("on_open");
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, bool>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Kept>, message: Message<'_>) {
         conn.send(message);
-        self.panic_in("on_message", *conn.state());
+        conn.state().0.burn("on_message");
     }
 
-    fn on_drain(&mut self, conn: &mut Conn<'_, bool>) {
-        self.panic_in("on_drain", *conn.state());
+    fn on_drain(&mut self, conn: &mut Conn<'_, Kept>) {
+        conn.state().0.burn("on_drain");
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, bool>, code: CloseCode, reason: &str) {
-        let is_meant = *conn.state();
-        self.closes.send((is_meant, code.as_u16(), reason.to_owned())).unwrap();
-        self.panic_in("on_close", is_meant);
+    fn on_close(&mut self, conn: &mut Conn<'_, Kept>, code: CloseCode, reason: &str) {
+        let fuse = conn.state().0;
+        self.closes.send((fuse.is_meant, code.as_u16(), reason.to_owned())).unwrap();
+        fuse.burn("on_close");
     }
 
     fn on_request(&mut self, request: &Request<'_>) -> Response {
-        self.panic_in("on_request", request.path() == "/panic");
+        self.fuse(request).burn("on_request");
         Response::new(204)
     }
 }
@@ -77,7 +99,7 @@ fn open_at(server: &TestServer, path: &str) -> RawClient {
 /// A name of a callback, what its victim does and sees, and the code `on_close` is told.
 type Panic = (&'static str, fn(&TestServer), Option<u16>);
 
-const PANICS: [Panic; 6] = [
+const PANICS: [Panic; 7] = [
     (
         "on_upgrade",
         |server| {
@@ -136,6 +158,15 @@ const PANICS: [Panic; 6] = [
         },
         Some(4000),
     ),
+    (
+        "drop",
+        |server| {
+            let mut client = open_at(server, "/panic");
+            client.send(&close(4000, "bye"));
+            client.expect_close(4000);
+        },
+        Some(4000),
+    ),
 ];
 
 #[test]
@@ -150,7 +181,8 @@ fn panics() {
             suffer(&server);
             bystander.send(&text("still there?"));
             assert_eq!(bystander.read_frame(), ServerFrame::text("still there?"));
-            assert_eq!(server.handle().metrics().panics, round);
+            let handle = server.handle();
+            wait_until("it is counted", || handle.metrics().panics == round);
             if let Some(code) = code {
                 let (is_meant, told, _) = closes.recv_timeout(PATIENCE).unwrap();
                 assert_eq!((is_meant, told), (true, code));

@@ -5,22 +5,12 @@
 mod harness;
 
 use harness::recorder::{Acts, Call, recorded};
-use harness::{ServerFrame, TestServer, binary, frame, handshake, ping, text};
-use ringwire::{Config, Conn, Handler, Message};
+use harness::{Echo, ServerFrame, TestServer, binary, frame, handshake, ping, text};
+use ringwire::{Config, Conn, Message};
 
 /// A name to find the row by, what is sent, and the code of the Close frame it is answered
 /// with.
 type Attack = (&'static str, Vec<u8>, u16);
-
-struct Echo;
-
-impl Handler for Echo {
-    type State = ();
-
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        conn.send(message);
-    }
-}
 
 /// Small, so that what reaches it is quickly sent.
 const MESSAGE_BYTES_MAX: usize = 1 << 16;

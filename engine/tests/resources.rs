@@ -7,18 +7,8 @@ use std::process::{self, Command};
 use std::time::Duration;
 
 use harness::process::ServerProcess;
-use harness::{RawClient, ServerFrame, TestServer, handshake, ping, text, wait_until};
-use ringwire::{Config, Conn, Handler, Message};
-
-struct Echo;
-
-impl Handler for Echo {
-    type State = ();
-
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        conn.send(message);
-    }
-}
+use harness::{Echo, RawClient, ServerFrame, TestServer, handshake, ping, text, wait_until};
+use ringwire::Config;
 
 fn assert_echoes(client: &mut RawClient) {
     client.send(&text("echo"));

@@ -7,19 +7,9 @@ use std::collections::BTreeMap;
 use std::env;
 use std::process::{Command, Stdio};
 
-use harness::{RawClient, ServerFrame, TestServer, text};
-use ringwire::{Config, Conn, Handler, Message, Running, Server, SetupError};
+use harness::{Echo, RawClient, ServerFrame, TestServer, text};
+use ringwire::{Config, Running, Server, SetupError};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-
-struct Echo;
-
-impl Handler for Echo {
-    type State = ();
-
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        conn.send(message);
-    }
-}
 
 fn start(address: &str, shards: usize) -> Result<Running, SetupError> {
     Server::builder().listen(address).shards(shards).start(|_| Echo)

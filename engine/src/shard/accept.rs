@@ -56,9 +56,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
-    /// A multishot accept also ends after a success, when the completion queue overflows.
+    /// A multishot accept also ends after a success, when the completion queue overflows, and
+    /// after a connection that was gone before it was accepted.
     fn pause_ms(&self, result: &Result<Socket, Errno>) -> u64 {
-        if result.is_ok() { 0 } else { BACK_OFF_MS }
+        match result {
+            Err(errno) if !errno.is_of_one_connection() => BACK_OFF_MS,
+            _ => 0,
+        }
     }
 
     fn admit(&mut self, socket: Socket) {

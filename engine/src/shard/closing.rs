@@ -5,9 +5,9 @@
 
 use ringwire_proto::{CloseCode, Response};
 
-use super::Shard;
 use super::opening::respond;
 use super::receive::tell_closed;
+use super::{Shard, guard};
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
 use crate::slot::Stage;
@@ -111,6 +111,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.core.timers.remove(key.slot);
         self.core.metrics.connections_now -= 1;
         self.driver.close(slot.session.socket);
+        // Dropping what the application kept is its code, too.
+        let state = slot.session.state;
+        if guard(|| drop(state)).is_none() {
+            self.core.metrics.panics += 1;
+        }
         self.hasten_accepting();
     }
 

@@ -2,6 +2,7 @@
 //! timers, pools, and the lists of connections the shard must look at.
 //! It never holds a connection, so it can be lent together with one.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ pub(crate) struct Core {
     pub(crate) topics: Topics,
     pub(crate) log: Log,
     /// For the other shards, in order; handed over when the tick ends.
-    pub(crate) outbox: Vec<Arc<Publication>>,
+    pub(crate) outbox: VecDeque<Arc<Publication>>,
+    pub(crate) outbox_bytes: usize,
     /// Connections with something to send or to end.
     pub(crate) dirty: Vec<Key>,
     /// Connections to fail as soon as no callback runs.
@@ -85,8 +87,12 @@ impl Core {
         if !self.is_one_of_many {
             return;
         }
-        if self.outbox.len() < self.config.broadcast_entries {
-            self.outbox.push(Arc::new(publication));
+        let bytes = publication.frame.len();
+        let has_room = self.outbox.len() < self.config.broadcast_entries
+            && self.outbox_bytes + bytes <= self.config.broadcast_bytes_max;
+        if has_room || self.outbox.is_empty() {
+            self.outbox_bytes += bytes;
+            self.outbox.push_back(Arc::new(publication));
         } else {
             self.metrics.publishes_lost += 1;
         }

@@ -154,7 +154,12 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
             Due::Failed(CloseCode::GOING_AWAY, "idle timeout")
         }
         Stage::Open if session.pinged => {
-            if is_over(config.pong_timeout_ms, session.pinged_ms) {
+            // The ping waits behind what the peer has not read yet: while it reads, there is
+            // no telling whether it has seen it. One that does not read has its own deadline.
+            let reads = session.sending
+                && core.elapsed_ms(session.wrote_ms) < core.elapsed_ms(session.pinged_ms);
+            let since_ms = if reads { session.wrote_ms } else { session.pinged_ms };
+            if is_over(config.pong_timeout_ms, since_ms) {
                 Due::Failed(CloseCode::INTERNAL_ERROR, "ping timeout")
             } else {
                 // Sooner than that, to see whether it was answered and the next one is due.

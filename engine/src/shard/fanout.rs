@@ -59,6 +59,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             self.hand_out_here();
         }
         self.core.topics.forget_deserted();
+        self.links.publisher.clear_read();
         if !self.core.outbox.is_empty() {
             self.hand_out_to_others();
         }
@@ -84,15 +85,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     fn hand_out_to_others(&mut self) {
-        let mut outbox = std::mem::take(&mut self.core.outbox).into_iter();
-        for publication in outbox.by_ref() {
-            if let Err(refused) = self.links.publisher.publish(publication) {
-                // A reader a whole lap behind is reading right now: the rest waits a tick.
-                self.core.outbox.push(refused);
+        while let Some(publication) = self.core.outbox.pop_front() {
+            let bytes = publication.frame.len();
+            if let Err(refused) = self.links.publisher.publish(publication, bytes) {
+                // A reader too far behind is reading right now: the rest waits a tick.
+                self.core.outbox.push_front(refused);
                 break;
             }
+            self.core.outbox_bytes -= bytes;
         }
-        self.core.outbox.extend(outbox);
         for shard in 0..self.links.mailboxes.len() {
             if shard != self.links.shard && self.links.mailboxes[shard].rouse() {
                 self.driver.wake(shard);

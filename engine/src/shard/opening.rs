@@ -100,7 +100,7 @@ fn upgrade<H: Handler>(
         return respond(core, session, &Response::new(500), false);
     }
     core.metrics.handshakes_accepted += 1;
-    session.state = state;
+    session.state = Some(state);
     session.stage = Stage::Open;
     look_anew(core, session);
     session.mark_dirty(core);

@@ -113,11 +113,11 @@ impl Client {
     /// One small thing of its choice.
     pub(super) fn step(&mut self, reset_percent: usize) {
         match self.dice.below(10) {
-            0..=3 => self.write(),
-            4..=6 => self.read(),
-            7 | 8 => self.speak(),
+            0..=2 => self.write(),
+            3..=5 => self.read(),
+            6..=8 => self.speak(),
             _ if self.dice.chance(reset_percent) => self.reset(),
-            _ if self.dice.chance(4) => self.leave(),
+            _ if self.dice.chance(2) => self.leave(),
             _ => {}
         }
     }
@@ -157,7 +157,7 @@ impl Client {
     }
 
     fn write(&mut self) {
-        let bytes = self.dice.between(0, self.out.len().min(2_000));
+        let bytes = self.dice.between(0, self.out.len().min(3_000));
         let bytes: Vec<u8> = self.out.drain(..bytes).collect();
         self.put(&bytes);
     }

@@ -1,6 +1,7 @@
 //! Where every choice of a run comes from: a seed, or a fuzzer's input.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// A source of choices, shared by all parts of one world.
@@ -11,7 +12,7 @@ pub struct Dice {
 
 enum Source {
     Seed(fastrand::Rng),
-    Input(std::vec::IntoIter<u8>),
+    Input(VecDeque<u8>),
 }
 
 impl Dice {
@@ -24,7 +25,7 @@ impl Dice {
     /// Choices read from `input`, one or two bytes each; the smallest ones when it is used up.
     #[must_use]
     pub fn from_input(input: &[u8]) -> Self {
-        let input = Source::Input(input.to_vec().into_iter());
+        let input = Source::Input(input.to_vec().into());
         Self { source: Rc::new(RefCell::new(input)) }
     }
 
@@ -36,9 +37,9 @@ impl Dice {
         match &mut *self.source.borrow_mut() {
             Source::Seed(random) => random.usize(..bound),
             Source::Input(input) => {
-                let mut number = usize::from(input.next().unwrap_or(0));
+                let mut number = usize::from(input.pop_front().unwrap_or(0));
                 if bound > 256 {
-                    number = number << 8 | usize::from(input.next().unwrap_or(0));
+                    number = number << 8 | usize::from(input.pop_front().unwrap_or(0));
                 }
                 number % bound
             }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::Outstanding;
 use super::dice::Dice;
 use super::wire::{Faults, SharedWire};
-use crate::driver::{Completion, Driver, Errno, Key, Lease, Outbound, Socket, Wait};
+use crate::driver::{Completion, Descriptor, Driver, Errno, Key, Lease, Outbound, Socket, Wait};
 
 /// What the world and a shard's driver both see.
 pub(super) struct Kernel {
@@ -151,7 +151,7 @@ impl SimDriver {
         let open = OpenSocket { wire, receive: None, send: None, cancelled: false };
         self.sockets.insert(number, open);
         self.kernel.sockets.borrow_mut()[self.shard] += 1;
-        Socket(number)
+        Socket(Descriptor::Simulated(number))
     }
 
     /// Completes what may be completed on one socket.
@@ -282,7 +282,7 @@ impl SimDriver {
     }
 
     fn open_socket(&mut self, socket: &Socket) -> &mut OpenSocket {
-        self.sockets.get_mut(&socket.0).expect("the shard names an open socket")
+        self.sockets.get_mut(&number_of(socket)).expect("the shard names an open socket")
     }
 }
 
@@ -302,7 +302,7 @@ impl OpenSocket {
 
 impl Outstanding for SimDriver {
     fn outstanding(&self, socket: &Socket) -> (bool, bool) {
-        let open = &self.sockets[&socket.0];
+        let open = &self.sockets[&number_of(socket)];
         (open.receive.is_some(), open.send.is_some())
     }
 }
@@ -351,7 +351,7 @@ impl Driver for SimDriver {
     }
 
     fn close(&mut self, socket: Socket) {
-        let open = self.sockets.remove(&socket.0).expect("a socket is closed once");
+        let open = self.sockets.remove(&number_of(&socket)).expect("a socket is closed once");
         assert_eq!(open.receive, None, "closed under a receive");
         assert!(open.send.is_none(), "closed under a send");
         self.kernel.sockets.borrow_mut()[self.shard] -= 1;
@@ -411,5 +411,12 @@ impl Driver for SimDriver {
 
     fn peer_addr(_socket: &Socket) -> Option<SocketAddr> {
         None
+    }
+}
+
+fn number_of(socket: &Socket) -> i32 {
+    match socket.0 {
+        Descriptor::Simulated(number) => number,
+        Descriptor::Open(_) => panic!("a socket of another driver"),
     }
 }

@@ -85,7 +85,7 @@ impl World {
         let may_lose = config.overflow == Overflow::Drop;
         let model = Rc::new(RefCell::new(Model { may_lose, ..Model::default() }));
         let mailboxes = make_mailboxes(shards, config.command_entries).expect("an eventfd");
-        let links = join_shards(&mailboxes, config.broadcast_entries);
+        let links = join_shards(&mailboxes, &config);
         let shards: Vec<_> = links
             .into_iter()
             .map(|links| {
@@ -114,7 +114,7 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Outcome {
-        let steps = self.dice.between(50, 600);
+        let steps = self.dice.between(100, 1_500);
         for _ in 0..steps {
             self.step();
         }
@@ -136,7 +136,7 @@ impl World {
             0..=4 if self.clients.len() < self.clients_max => self.connect(),
             0..=46 => self.step_client(),
             47..=91 => self.step_shard(),
-            92..=95 => self.pass_time(self.dice.between(1, 60) as u64),
+            92..=95 => self.pass_time(self.dice.between(1, 15) as u64),
             96 | 97 => self.command(),
             _ => self.misfortune(),
         }
@@ -151,6 +151,9 @@ impl World {
             () => Manners::Polite,
         };
         let (client, wire) = Client::new(self.clients.len(), &self.dice, &self.model, manners);
+        let number = self.clients.len();
+        let is_hostile = manners == Manners::Hostile;
+        self.model.borrow_mut().tenants.entry(number).or_default().is_hostile = is_hostile;
         self.clients.push(client);
         self.wires.push(Rc::clone(&wire));
         let shard = self.dice.below(self.shards.len());
@@ -365,6 +368,7 @@ fn draw_config(dice: &Dice) -> Config {
         connections_max: *dice.pick(&[3, 64]),
         subscriptions_max: *dice.pick(&[2, 8]),
         broadcast_entries: *dice.pick(&[2, 16, 128]),
+        broadcast_bytes_max: *dice.pick(&[800, 100_000]),
         command_entries: *dice.pick(&[2, 64]),
         ..Config::default()
     }

@@ -1,20 +1,24 @@
 //! One shard publishes, every other shard reads: a bounded ring with a cursor per reader.
 //!
 //! Sound because a slot is written only when no reader may look at it: every cursor has
-//! passed it or is *evicted*. A reader that has not looked at its ring for a whole lap is
+//! passed it or is *evicted*. A reader that is a whole lap or too many bytes behind is
 //! evicted the moment the publisher needs the room, unless it is reading right then; it
-//! learns on its next read how many entries it lost. The publisher never waits and the
-//! ring never grows. This file never knows what an entry means.
+//! learns on its next read how many entries it lost. The publisher never waits, the ring
+//! never grows, and an entry everybody has read is dropped. This file never knows what an
+//! entry means.
 
 use std::cell::UnsafeCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crossbeam_utils::CachePadded;
 
-/// A ring of at least `capacity` entries, rounded up to a power of two, for `readers`.
+/// A ring of at least `capacity` entries, rounded up to a power of two, for `readers`. Entries
+/// not read by all hold at most `bytes_max` bytes in sum, or a single one more.
 pub(crate) fn broadcast_ring<T: Clone + Send + Sync>(
     capacity: usize,
+    bytes_max: usize,
     readers: usize,
 ) -> (Publisher<T>, Vec<Reader<T>>) {
     let capacity = capacity.next_power_of_two();
@@ -24,7 +28,16 @@ pub(crate) fn broadcast_ring<T: Clone + Send + Sync>(
         cursors: (0..readers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
     });
     let readers = (0..readers).map(|cursor| Reader { ring: Arc::clone(&ring), cursor }).collect();
-    (Publisher { ring, tail: 0, writable_to: capacity as u64 }, readers)
+    let publisher = Publisher {
+        ring,
+        tail: 0,
+        writable_to: capacity as u64,
+        cleared_to: 0,
+        sizes: VecDeque::new(),
+        unread_bytes: 0,
+        bytes_max,
+    };
+    (publisher, readers)
 }
 
 struct Ring<T> {
@@ -60,46 +73,80 @@ pub(crate) struct Publisher<T> {
     tail: u64,
     /// Entries below this position may be written without looking at the cursors again.
     writable_to: u64,
+    /// Entries below this position have been dropped.
+    cleared_to: u64,
+    /// Bytes of each entry from `cleared_to` on, and their sum.
+    sizes: VecDeque<usize>,
+    unread_bytes: usize,
+    bytes_max: usize,
 }
 
 impl<T> Publisher<T> {
-    /// Publishes one entry to every reader.
+    /// Publishes one entry of so many bytes to every reader.
     ///
     /// # Errors
     ///
-    /// Gives the entry back if a reader a whole lap behind is reading at this very moment;
-    /// it will have moved on soon.
-    pub(crate) fn publish(&mut self, entry: T) -> Result<(), T> {
-        if self.tail == self.writable_to && !self.make_room() {
+    /// Gives the entry back if a reader too far behind is reading at this very moment; it
+    /// will have moved on soon.
+    pub(crate) fn publish(&mut self, entry: T, bytes: usize) -> Result<(), T> {
+        let has_room = self.tail < self.writable_to && self.unread_bytes + bytes <= self.bytes_max;
+        if !has_room && !self.make_room(bytes) {
             return Err(entry);
         }
         let index = self.tail as usize & (self.ring.slots.len() - 1);
         // SAFETY: `tail < writable_to`: when that bound was set, every reader was evicted or
-        // had passed the entry this slot held (Acquire in `make_room`, so its reads are
-        // over). A reader comes back only at or past the tail of that moment (`rejoin`), so
-        // it will not look at this position before the store below publishes it.
+        // had passed the entry this slot held (Acquire in `advance`, so its reads are over).
+        // A reader comes back only at or past the tail of that moment (`rejoin`), so it will
+        // not look at this position before the store below publishes it.
         let slot = unsafe { &mut *self.ring.slots[index].get() };
         *slot = Some(entry);
+        self.sizes.push_back(bytes);
+        self.unread_bytes += bytes;
         self.tail += 1;
         // Release: whoever sees the tail sees the entry.
         self.ring.tail.store(self.tail, Ordering::Release);
         Ok(())
     }
 
-    /// Finds out how far may be written, evicting readers a whole lap behind.
+    /// Drops what every reader has read. To be called now and then: entries are otherwise
+    /// kept until their place is needed.
+    pub(crate) fn clear_read(&mut self) {
+        if self.cleared_to < self.tail {
+            self.advance(0);
+        }
+    }
+
+    /// Makes room for one entry of so many bytes, evicting the readers in its way.
     #[cold]
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, bytes: usize) -> bool {
+        let capacity = self.ring.slots.len() as u64;
+        let mut oldest_kept = (self.tail + 1).saturating_sub(capacity).max(self.cleared_to);
+        // Sizes are those from `cleared_to` on.
+        let dropped = (oldest_kept - self.cleared_to) as usize;
+        let mut kept_bytes: usize = self.sizes.iter().skip(dropped).sum();
+        for size in self.sizes.iter().skip(dropped) {
+            if kept_bytes + bytes <= self.bytes_max {
+                break;
+            }
+            kept_bytes -= size;
+            oldest_kept += 1;
+        }
+        self.advance(oldest_kept)
+    }
+
+    /// Evicts the readers that have not read everything below `oldest_kept`, and drops what
+    /// all others have read. `false` if one of the former is reading right now.
+    fn advance(&mut self, oldest_kept: u64) -> bool {
         // Pairs with the fence in `rejoin`: either this pass sees the reader's cursor, or the
         // reader sees a tail no older than `self.tail`, which is at or past any bound set here.
         fence(Ordering::SeqCst);
-        let capacity = self.ring.slots.len() as u64;
         let mut slowest = self.tail;
         for cursor in &self.ring.cursors {
             let seen = cursor.load(Ordering::Acquire);
             if seen & EVICTED != 0 {
                 continue;
             }
-            if self.tail - position(seen) < capacity {
+            if position(seen) >= oldest_kept {
                 slowest = slowest.min(position(seen));
                 continue;
             }
@@ -111,8 +158,22 @@ impl<T> Publisher<T> {
                 return false;
             }
         }
-        self.writable_to = slowest + capacity;
-        self.tail < self.writable_to
+        self.writable_to = slowest + self.ring.slots.len() as u64;
+        self.clear_to(slowest);
+        true
+    }
+
+    /// Drops the entries below `end`, which every reader has passed or will never see.
+    fn clear_to(&mut self, end: u64) {
+        while self.cleared_to < end {
+            let index = self.cleared_to as usize & (self.ring.slots.len() - 1);
+            // SAFETY: `end` is at most the position of every reader that is not evicted
+            // (`advance`), and one that comes back does so at or past the tail.
+            let slot = unsafe { &mut *self.ring.slots[index].get() };
+            *slot = None;
+            self.unread_bytes -= self.sizes.pop_front().expect("a size for each entry");
+            self.cleared_to += 1;
+        }
     }
 }
 
@@ -161,7 +222,7 @@ impl<T: Clone> Reader<T> {
         let stale = self.ring.tail.load(Ordering::Acquire);
         cursor.store(cursor_at(stale, READING), Ordering::Release);
         // The publisher may have gone on without us between the two lines above. Pairs with
-        // the fence in `make_room`: a pass that did not see the cursor had a tail no newer
+        // the fence in `advance`: a pass that did not see the cursor had a tail no newer
         // than the one read now, and writes less than a lap past it.
         fence(Ordering::SeqCst);
         let position = self.ring.tail.load(Ordering::Acquire);
@@ -176,10 +237,10 @@ mod tests {
 
     #[test]
     fn every_reader_gets_every_entry_in_order() {
-        let (mut publisher, mut readers) = broadcast_ring(4, 2);
+        let (mut publisher, mut readers) = broadcast_ring(4, 1_000, 2);
         let mut read = [Vec::new(), Vec::new()];
         for entry in 0..100 {
-            publisher.publish(entry).unwrap();
+            publisher.publish(entry, 1).unwrap();
             for (reader, entries) in readers.iter_mut().zip(&mut read) {
                 assert!(reader.is_behind());
                 assert_eq!(reader.read(10, entries), 0);
@@ -192,9 +253,9 @@ mod tests {
 
     #[test]
     fn a_read_takes_no_more_than_it_was_asked_to() {
-        let (mut publisher, mut readers) = broadcast_ring(8, 1);
+        let (mut publisher, mut readers) = broadcast_ring(8, 1_000, 1);
         for entry in 0..5 {
-            publisher.publish(entry).unwrap();
+            publisher.publish(entry, 1).unwrap();
         }
         let mut entries = Vec::new();
         readers[0].read(3, &mut entries);
@@ -205,10 +266,10 @@ mod tests {
 
     #[test]
     fn a_stuck_reader_holds_up_nobody_and_learns_its_loss() {
-        let (mut publisher, mut readers) = broadcast_ring(4, 2);
+        let (mut publisher, mut readers) = broadcast_ring(4, 1_000, 2);
         let mut alive = Vec::new();
         for entry in 0..11 {
-            publisher.publish(entry).unwrap();
+            publisher.publish(entry, 1).unwrap();
             assert_eq!(readers[0].read(10, &mut alive), 0);
         }
         assert_eq!(alive, (0..11).collect::<Vec<_>>());
@@ -216,16 +277,51 @@ mod tests {
         assert!(readers[1].is_behind());
         assert_eq!(readers[1].read(10, &mut stuck), 11);
         assert!(stuck.is_empty());
-        publisher.publish(11).unwrap();
+        publisher.publish(11, 1).unwrap();
         assert_eq!(readers[1].read(10, &mut stuck), 0);
         assert_eq!(stuck, [11]);
     }
 
     #[test]
-    fn nobody_to_read_is_no_trouble() {
-        let (mut publisher, _) = broadcast_ring(2, 0);
+    fn what_everybody_has_read_is_dropped() {
+        let (mut publisher, mut readers) = broadcast_ring(8, 1_000, 2);
+        let entry = Arc::new(());
+        publisher.publish(Arc::clone(&entry), 10).unwrap();
+        let mut entries = Vec::new();
+        readers[0].read(1, &mut entries);
+        publisher.clear_read();
+        assert_eq!(Arc::strong_count(&entry), 3, "the other reader has not read it");
+        readers[1].read(1, &mut entries);
+        entries.clear();
+        publisher.clear_read();
+        assert_eq!(Arc::strong_count(&entry), 1);
+        assert_eq!(publisher.unread_bytes, 0);
+    }
+
+    /// A ring bounded by its number of entries alone once held gigabytes of large ones.
+    #[test]
+    fn unread_bytes_are_bounded_by_evicting_whoever_is_behind() {
+        let (mut publisher, mut readers) = broadcast_ring(64, 100, 2);
+        let mut read = Vec::new();
         for entry in 0..10 {
-            publisher.publish(entry).unwrap();
+            publisher.publish(entry, 30).unwrap();
+            assert!(publisher.unread_bytes <= 100);
+            readers[0].read(9, &mut read);
+        }
+        assert_eq!(read, (0..10).collect::<Vec<_>>());
+        let mut late = Vec::new();
+        let lost = readers[1].read(9, &mut late);
+        assert_eq!(lost as usize + late.len(), 10);
+        publisher.publish(10, 5_000).expect("a single giant is taken");
+        readers[1].read(9, &mut late);
+        assert_eq!(late.last(), Some(&10));
+    }
+
+    #[test]
+    fn nobody_to_read_is_no_trouble() {
+        let (mut publisher, _) = broadcast_ring(2, 1_000, 0);
+        for entry in 0..10 {
+            publisher.publish(entry, 1).unwrap();
         }
     }
 
@@ -233,7 +329,7 @@ mod tests {
     #[test]
     fn read_and_lost_add_up_across_threads() {
         const ENTRIES: u64 = 200_000;
-        let (mut publisher, readers) = broadcast_ring(8, 2);
+        let (mut publisher, readers) = broadcast_ring(8, 1_000, 2);
         let reading = readers.into_iter().map(|mut reader: Reader<Arc<u64>>| {
             std::thread::spawn(move || {
                 let (mut accounted, mut next, mut entries) = (0, 0, Vec::new());
@@ -252,7 +348,7 @@ mod tests {
         let reading: Vec<_> = reading.collect();
         for entry in 0..ENTRIES {
             let mut entry = Arc::new(entry);
-            while let Err(refused) = publisher.publish(entry) {
+            while let Err(refused) = publisher.publish(entry, 1) {
                 entry = refused;
                 std::hint::spin_loop();
             }

@@ -72,6 +72,7 @@ pub(super) struct BufferRing {
     /// How many are provided now, and how many shall be after the next `provide`.
     provided: usize,
     provided_target: usize,
+    is_short: bool,
     /// Position of the next entry, counting all ever written; the ring's index is its
     /// remainder by the number of entries, a power of two that divides 2¹⁶.
     tail: u16,
@@ -90,6 +91,7 @@ impl BufferRing {
             spare: (0..entries as u16).rev().collect(),
             provided: 0,
             provided_target: config.receive_buffers_min.clamp(1, entries),
+            is_short: false,
             tail: 0,
         })
     }
@@ -101,6 +103,9 @@ impl BufferRing {
 
     /// Tops the provided buffers up to the target, with one store of the tail.
     pub(super) fn provide(&mut self) {
+        if std::mem::take(&mut self.is_short) {
+            self.provided_target = (self.provided_target * 2).min(self.places.len());
+        }
         let before = self.tail;
         while self.provided < self.provided_target {
             let Some(buffer) = self.spare.pop() else {
@@ -139,9 +144,10 @@ impl BufferRing {
         self.spare.push(buffer);
     }
 
-    /// The kernel ran out of buffers: provide twice as many from now on.
+    /// The kernel ran out of buffers: the next `provide` provides up to twice as many. Several
+    /// connections that found none in one tick are one shortage.
     pub(super) fn grow(&mut self) {
-        self.provided_target = (self.provided_target * 2).min(self.places.len());
+        self.is_short = true;
     }
 
     /// The first `bytes` bytes of a leased buffer.
@@ -233,8 +239,9 @@ mod tests {
         assert_eq!(published(&ring, 3), (4, 3));
         for _ in 0..5 {
             ring.grow();
+            ring.grow();
+            ring.provide();
         }
-        ring.provide();
         assert_eq!(published(&ring, 7), (8, 7));
     }
 

@@ -22,5 +22,6 @@ pub use affinity::pin_to;
 pub(crate) use broadcast_ring::{Publisher, Reader, broadcast_ring};
 pub(crate) use limits::raise_locked_memory;
 pub use listener::Listener;
+pub(crate) use uring::Peer;
 pub use uring::{RingConfig, RingError, UringDriver};
 pub(crate) use waker::Waker;

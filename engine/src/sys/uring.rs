@@ -7,7 +7,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -18,8 +18,8 @@ use super::buffer_ring::BufferRing;
 use super::listener::Listener;
 use super::waker::Waker;
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Driver, Errno, Key, Lease, Operation, Outbound, Socket,
-    Token, Wait,
+    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
+    Outbound, Socket, Token, Wait,
 };
 
 /// Sizes of a ring and its receive buffers; [`Config`](crate::Config) explains each.
@@ -79,6 +79,15 @@ struct GeteventsArg {
     timespec: u64,
 }
 
+/// How to wake another shard.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    /// A descriptor of its ring.
+    pub(crate) ring: Arc<OwnedFd>,
+    /// For when a message to its ring cannot be delivered.
+    pub(crate) waker: Arc<Waker>,
+}
+
 /// A [`Driver`] on the kernel. Made and used on one thread.
 pub struct UringDriver {
     ring: IoUring,
@@ -90,11 +99,13 @@ pub struct UringDriver {
     /// carry the index in here instead of a slot, so that what is hot stays small.
     sends: Slab<(Key, Outbound)>,
     receives_armed: usize,
-    /// Ring descriptors of all shards, for waking them.
-    peers: Vec<RawFd>,
+    /// How to wake each shard. Their rings stay open as long as anybody may name them.
+    peers: Vec<Peer>,
     /// The ring's descriptor, or its index among those registered with this thread.
     enter_fd: i32,
     enter_flags: u32,
+    /// The completions of a tick, on their way out; empty between ticks.
+    entries: Vec<cqueue::Entry>,
     overflows: u64,
     /// DEFER_TASKRUN and SINGLE_ISSUER bind a ring to the thread that made it.
     not_send: PhantomData<*const ()>,
@@ -134,6 +145,7 @@ impl UringDriver {
             receives_armed: 0,
             peers: Vec::new(),
             enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG | no_iowait | registered_ring,
+            entries: Vec::new(),
             overflows: 0,
             not_send: PhantomData,
         };
@@ -144,17 +156,18 @@ impl UringDriver {
     /// Takes a connected socket, for tools that connect instead of accepting.
     #[must_use]
     pub fn adopt(&mut self, stream: std::net::TcpStream) -> Socket {
-        Socket(stream.into_raw_fd())
+        Socket(Descriptor::Open(stream.into()))
     }
 
-    /// The ring's descriptor, by which other rings wake it.
-    pub(crate) fn ring_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// Another descriptor of this ring, by which other rings wake it.
+    pub(crate) fn duplicate_ring_fd(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring's descriptor is open as long as `ring` lives.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()
     }
 
     /// How to wake each shard from this one.
-    pub(crate) fn set_peers(&mut self, ring_fds: Vec<RawFd>) {
-        self.peers = ring_fds;
+    pub(crate) fn set_peers(&mut self, peers: Vec<Peer>) {
+        self.peers = peers;
     }
 
     /// Lets threads without a ring wake this one. Each write to the eventfd completes the
@@ -228,7 +241,10 @@ impl UringDriver {
             Operation::Receive => Some(self.complete_receive(token.key, result, flags)),
             Operation::Send => Some(self.complete_send(token.key.slot, result)),
             Operation::Accept => {
-                let result = errno_or(result).map(|fd| Socket(fd as RawFd));
+                let result = errno_or(result).map(|fd| {
+                    // SAFETY: the kernel has just made this descriptor for this completion.
+                    Socket(Descriptor::Open(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
+                });
                 Some(Completion::Accepted { result, more: cqueue::more(flags) })
             }
             Operation::Wake => {
@@ -241,6 +257,12 @@ impl UringDriver {
             }
             // Only failures complete, and they tell nothing: there was nothing to cancel.
             Operation::Cancel => None,
+            // The message could not be delivered (for want of memory, say), but the other
+            // shard may be asleep: whoever roused it must wake it.
+            Operation::Rouse => {
+                self.peers[token.key.slot as usize].waker.wake();
+                None
+            }
             Operation::Close => {
                 panic!("closing a socket that was open: {:?}", errno_or(result))
             }
@@ -306,7 +328,7 @@ impl Driver for UringDriver {
 
     fn arm_receive(&mut self, key: Key, socket: &Socket) {
         self.receives_armed += 1;
-        let receive = opcode::RecvMulti::new(types::Fd(socket.0), BUFFER_GROUP).build();
+        let receive = opcode::RecvMulti::new(fd_of(socket), BUFFER_GROUP).build();
         self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
     }
 
@@ -315,7 +337,7 @@ impl Driver for UringDriver {
         assert!(!bytes.is_empty(), "a send of nothing");
         // A send takes at most what its result can say; the rest is a short send's.
         let length = bytes.len().min(i32::MAX as usize) as u32;
-        let send = opcode::Send::new(types::Fd(socket.0), bytes.as_ptr(), length)
+        let send = opcode::Send::new(fd_of(socket), bytes.as_ptr(), length)
             .flags(libc::MSG_NOSIGNAL)
             .build();
         // Moving `outbound` does not move the heap memory `bytes` points to, and nobody else
@@ -326,7 +348,7 @@ impl Driver for UringDriver {
     }
 
     fn cancel(&mut self, socket: &Socket) {
-        let every = types::CancelBuilder::fd(types::Fd(socket.0)).all();
+        let every = types::CancelBuilder::fd(fd_of(socket)).all();
         let cancel = opcode::AsyncCancel2::new(every).build();
         self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
     }
@@ -334,11 +356,12 @@ impl Driver for UringDriver {
     fn shut_down_write(&mut self, socket: &Socket) {
         // A system call of its own: IORING_OP_SHUTDOWN always goes to a worker thread. An
         // error says that the peer is gone, which the receive in flight will say as well.
-        let _ = SockRef::from(&borrow(socket)).shutdown(std::net::Shutdown::Write);
+        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Write);
     }
 
     fn close(&mut self, socket: Socket) {
-        let close = opcode::Close::new(types::Fd(socket.0)).build();
+        // The kernel closes it, within the next enter.
+        let close = opcode::Close::new(types::Fd(into_descriptor(socket).into_raw_fd())).build();
         self.push(quiet(close, Token::of_shard(Operation::Close)));
     }
 
@@ -354,10 +377,10 @@ impl Driver for UringDriver {
 
     fn wake(&mut self, shard: usize) {
         let wake = Token::of_shard(Operation::Wake);
-        let ring = types::Fd(self.peers[shard]);
+        let ring = types::Fd(self.peers[shard].ring.as_raw_fd());
         let message = opcode::MsgRingData::new(ring, 0, wake.encode(), None).build();
-        // Should it fail, the target is ending or its queue overflows: then it is not asleep.
-        self.push(quiet(message, Token::of_shard(Operation::Cancel)));
+        let peer = Key { slot: shard as u32, generation: 0 };
+        self.push(quiet(message, Token::new(Operation::Rouse, peer)));
     }
 
     fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
@@ -373,14 +396,11 @@ impl Driver for UringDriver {
         }
         // The kernel keeps what does not fit and delivers it with a later enter.
         self.overflows += u64::from(self.ring.submission().cq_overflow());
-        for _ in 0..COMPLETIONS_PER_TICK_MAX {
-            let Some(entry) = self.ring.completion().next() else {
-                break;
-            };
-            if let Some(completion) = self.complete(&entry) {
-                completions.push(completion);
-            }
-        }
+        // Copied out first: completing may queue operations, and the queue's head moves once.
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.extend(self.ring.completion().by_ref().take(COMPLETIONS_PER_TICK_MAX));
+        completions.extend(entries.drain(..).filter_map(|entry| self.complete(&entry)));
+        self.entries = entries;
     }
 
     fn overflows(&self) -> u64 {
@@ -392,7 +412,7 @@ impl Driver for UringDriver {
     }
 
     fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        SockRef::from(&borrow(socket)).peer_addr().ok()?.as_socket()
+        SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket()
     }
 }
 
@@ -401,6 +421,9 @@ impl Drop for UringDriver {
     /// in order has nothing in flight; otherwise the memory the kernel may still touch is
     /// given up for good rather than freed under it.
     fn drop(&mut self) {
+        if self.enter_flags & ENTER_REGISTERED_RING != 0 {
+            unregister_ring_fd(self.ring.as_raw_fd(), self.enter_fd);
+        }
         self.sends.drain().for_each(std::mem::forget);
         let buffers = self.buffers.take().expect("dropped once");
         if self.receives_armed > 0 {
@@ -420,36 +443,64 @@ fn quiet(entry: squeue::Entry, token: Token) -> squeue::Entry {
     entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.encode())
 }
 
-fn borrow(socket: &Socket) -> BorrowedFd<'_> {
-    // SAFETY: a `Socket` is made from a descriptor the kernel handed to this driver (or that
-    // was moved into it), and it is open until `Driver::close` consumes the `Socket`.
-    unsafe { BorrowedFd::borrow_raw(socket.0) }
+fn descriptor(socket: &Socket) -> &OwnedFd {
+    match &socket.0 {
+        Descriptor::Open(descriptor) => descriptor,
+        #[cfg(any(test, feature = "sim"))]
+        Descriptor::Simulated(_) => panic!("a socket of another driver"),
+    }
+}
+
+fn into_descriptor(socket: Socket) -> OwnedFd {
+    match socket.0 {
+        Descriptor::Open(descriptor) => descriptor,
+        #[cfg(any(test, feature = "sim"))]
+        Descriptor::Simulated(_) => panic!("a socket of another driver"),
+    }
+}
+
+fn fd_of(socket: &Socket) -> types::Fd {
+    types::Fd(descriptor(socket).as_raw_fd())
 }
 
 /// Registers the ring's descriptor with the calling thread, which saves a look-up at every
 /// enter (kernel 5.18); returns its index. The crate has this too, but forgets the index. A
-/// ring works without it. The registration ends with the thread.
+/// ring works without it.
 fn register_ring_fd(ring_fd: RawFd) -> Option<i32> {
     const IORING_REGISTER_RING_FDS: libc::c_uint = 20;
-    /// `struct io_uring_rsrc_update`: the index (any free one), and the descriptor.
-    #[repr(C)]
-    struct Update {
-        offset: u32,
-        reserved: u32,
-        data: u64,
-    }
-    let mut update = Update { offset: u32::MAX, reserved: 0, data: ring_fd as u64 };
+    let mut update = RsrcUpdate { offset: u32::MAX, reserved: 0, data: ring_fd as u64 };
+    let registered = register_one(ring_fd, IORING_REGISTER_RING_FDS, &mut update);
+    (registered == 1).then_some(update.offset as i32)
+}
+
+/// Takes the registration back, which otherwise keeps the ring alive until its thread ends.
+fn unregister_ring_fd(ring_fd: RawFd, index: i32) {
+    const IORING_UNREGISTER_RING_FDS: libc::c_uint = 21;
+    let mut update = RsrcUpdate { offset: index as u32, reserved: 0, data: 0 };
+    let unregistered = register_one(ring_fd, IORING_UNREGISTER_RING_FDS, &mut update);
+    debug_assert_eq!(unregistered, 1);
+}
+
+/// `struct io_uring_rsrc_update`: an index (`u32::MAX` is any free one) and a descriptor.
+#[repr(C)]
+struct RsrcUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// io_uring_register(2) with one update; how many were carried out.
+fn register_one(ring_fd: RawFd, operation: libc::c_uint, update: &mut RsrcUpdate) -> libc::c_long {
     // SAFETY: the pointer and the count name `update`, which lives across the call.
-    let registered = unsafe {
+    unsafe {
         libc::syscall(
             libc::SYS_io_uring_register,
             ring_fd,
-            IORING_REGISTER_RING_FDS,
-            &raw mut update,
+            operation,
+            std::ptr::from_mut(update),
             1,
         )
-    };
-    (registered == 1).then_some(update.offset as i32)
+    }
 }
 
 fn errno_or(result: i32) -> Result<u32, Errno> {

@@ -8,15 +8,27 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use ringwire::{Config, Handle, Handler, Running, Server, SetupError};
+use ringwire::{Config, Conn, Handle, Handler, Message, Running, Server, SetupError};
 use socket2::SockRef;
 
 pub mod process;
 pub mod recorder;
+pub mod requests;
 
 /// Far beyond what anything here takes, also on a loaded machine: a test that reaches it
 /// has found something that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sends every message back, and leaves everything else as it is by default.
+pub struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.send(message);
+    }
+}
 
 /// A running server; dropping it stops it and waits for its end.
 pub struct TestServer {

@@ -1,0 +1,272 @@
+//! Opening handshakes that are right, if unusual, and what the application makes of them:
+//! whom it accepts, which subprotocol and headers it answers with; and plain HTTP beside
+//! them. What is refused by itself is in `handshake_attacks.rs`.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::recorder::{Acts, recorded};
+use harness::requests::{CONNECTION, HOST, UPGRADE, VERSION, first_line, plus, with, without};
+use harness::{Echo, RawClient, ServerFrame, TestServer, frame, handshake, header, ping, text};
+use ringwire::{Config, Offer, Request, Response, Upgrade};
+
+/// A name to find the row by, and what is sent.
+type Accepted = (&'static str, Vec<u8>);
+
+#[test]
+fn unusual_but_right_requests_are_accepted() {
+    let extensions = |list: &str| plus(format!("Sec-WebSocket-Extensions: {list}\r\n"));
+    let headers: String = (0..95).map(|i| format!("X-{i}: 1\r\n")).collect();
+    let accepted: Vec<Accepted> = vec![
+        ("plain", handshake()),
+        ("keep-alive, Upgrade", with(CONNECTION, &["Connection: keep-alive, Upgrade"])),
+        ("no space in the list", with(CONNECTION, &["Connection: keep-alive,upgrade"])),
+        ("in two lines", with(CONNECTION, &["Connection: keep-alive", "Connection: UPGRADE"])),
+        ("upgrade in capitals", with(UPGRADE, &["upgrade: WebSocket"])),
+        ("a list of upgrades", with(UPGRADE, &["Upgrade: h2c, websocket"])),
+        ("names in capitals", with(HOST, &["HOST:localhost"])),
+        ("spaces around a value", with(VERSION, &["Sec-WebSocket-Version: \t 13 \t"])),
+        ("host with a port", with(HOST, &["Host: localhost:9001"])),
+        ("host in IPv6", with(HOST, &["Host: [::1]:9001"])),
+        ("absolute target", first_line("GET http://localhost/chat?a=b HTTP/1.1")),
+        ("odd path", first_line("GET //a/../%00? HTTP/1.1")),
+        ("a length of 0", plus("Content-Length: 0\r\n")),
+        ("bytes above 0x7f in a value", plus(b"X-A: \x80\xff\r\n")),
+        ("an empty value", plus("X-A:\r\n")),
+        ("100 headers", plus(headers)),
+        ("8 KiB of head", plus(format!("X: {}\r\n", "a".repeat(8_191 - handshake().len() - 5)))),
+        ("Origin: null", plus("Origin: null\r\n")),
+        ("unknown extension", extensions("x-unheard-of; a=b")),
+        ("permessage-deflate", extensions("permessage-deflate")),
+        ("with bits", extensions("permessage-deflate; client_max_window_bits")),
+        ("several offers", extensions("permessage-deflate; server_max_window_bits=10, foo")),
+        ("7 bits", extensions("permessage-deflate; server_max_window_bits=7")),
+        ("16 bits", extensions("permessage-deflate; client_max_window_bits=16")),
+        ("08 bits", extensions("permessage-deflate; server_max_window_bits=08")),
+        ("quoted bits", extensions("permessage-deflate; server_max_window_bits=\"10\"")),
+        ("empty bits", extensions("permessage-deflate; server_max_window_bits=")),
+        ("parameter twice", extensions("permessage-deflate; a; a")),
+        ("unknown parameter", extensions("permessage-deflate; level=9")),
+        ("semicolons only", extensions(&"; ".repeat(3_000))),
+        ("quotes only", extensions(&"\"".repeat(7_000))),
+        ("no list at all", extensions("")),
+    ];
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    for (name, request) in accepted {
+        println!("accepted: {name}");
+        let mut client = server.connect();
+        client.send(&request);
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+        // The sample of RFC 6455 §1.3.
+        assert_eq!(header(&head, "Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!(header(&head, UPGRADE), Some("websocket"));
+        assert_eq!(header(&head, CONNECTION), Some("Upgrade"));
+        // Nothing is agreed to that was not asked of us, nor anything we cannot do.
+        assert_eq!(header(&head, "Sec-WebSocket-Extensions"), None);
+        assert_eq!(header(&head, "Sec-WebSocket-Protocol"), None);
+        assert_echoes(&mut client);
+        // Compression was not agreed to (RFC 7692 §6, RFC 6455 §5.2).
+        client.send(&frame(0xC1, b"compressed"));
+        client.expect_close(1002);
+    }
+}
+
+fn assert_echoes(client: &mut RawClient) {
+    client.send(&text("echo"));
+    assert_eq!(client.read_frame(), ServerFrame::text("echo"));
+}
+
+/// Frames that come with the request are taken after the 101, in order, wherever the bytes
+/// are cut.
+#[test]
+fn frames_right_behind_the_request_cut_at_every_byte() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let bytes = [handshake(), text("one"), ping(b"two"), frame(0x01, b"th"), frame(0x80, b"ree")];
+    let bytes = bytes.concat();
+    for cut in 0..=bytes.len() {
+        let mut client = server.connect();
+        client.send(&bytes[..cut]);
+        // Without a pause both parts would often arrive as one.
+        std::thread::sleep(Duration::from_millis(1));
+        client.send(&bytes[cut..]);
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "cut at {cut}: {head}");
+        assert_eq!(client.read_frame(), ServerFrame::text("one"), "cut at {cut}");
+        assert_eq!(client.read_frame().first, 0x8A, "cut at {cut}");
+        assert_eq!(client.read_frame(), ServerFrame::text("three"), "cut at {cut}");
+    }
+}
+
+/// Only the application can judge origins and credentials; it sees what was sent.
+#[test]
+fn origins_are_for_on_upgrade_to_judge() {
+    let same_origin_only = |request: &Request<'_>, _: &Offer<'_>| match request.origin() {
+        Some(origin) if ringwire_proto::is_same_origin(origin, "http", request.host()) => {
+            Upgrade::accept(())
+        }
+        Some(_) => Upgrade::refuse(Response::new(403)),
+        None => {
+            let response = Response::new(401).header("WWW-Authenticate", "Basic").unwrap();
+            Upgrade::refuse(response.body("text/plain", b"who are you?".as_slice()))
+        }
+    };
+    let acts = Acts { upgrade: same_origin_only, ..Acts::default() };
+    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let origins = [
+        ("http://localhost", 101),
+        ("http://localhost:80", 101),
+        ("HTTP://LOCALHOST", 101),
+        ("null", 403),
+        ("https://localhost", 403),
+        ("http://localhost:8080", 403),
+        ("http://localhost.evil.example", 403),
+        ("http://evil.example/localhost", 403),
+    ];
+    for (origin, status) in origins {
+        let mut client = server.connect();
+        client.send(&plus(format!("Origin: {origin}\r\n")));
+        assert_eq!(client.read_status(), status, "{origin}");
+    }
+    let mut client = server.connect();
+    client.send(&[handshake(), text("smuggled")].concat());
+    let response = client.read_last_response();
+    assert_eq!((response.status, &response.body[..]), (401, &b"who are you?"[..]));
+    assert_eq!(response.header("WWW-Authenticate"), Some("Basic"));
+    let metrics = server.handle().metrics();
+    assert_eq!((metrics.handshakes_accepted, metrics.handshakes_refused), (3, 6));
+    drop(client);
+    assert_eq!(calls.rest(server).len(), 6, "three opens and three closes");
+}
+
+#[test]
+fn a_subprotocol_is_one_of_those_offered_or_none() {
+    let chat = |_: &Request<'_>, offer: &Offer<'_>| {
+        let upgrade = Upgrade::accept(());
+        if offer.offers_protocol("chat") { upgrade.protocol("chat") } else { upgrade }
+    };
+    let acts = Acts { upgrade: chat, ..Acts::default() };
+    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let offers = [
+        ("Sec-WebSocket-Protocol: chat\r\n", Some("chat")),
+        ("Sec-WebSocket-Protocol: superchat, chat\r\n", Some("chat")),
+        ("Sec-WebSocket-Protocol: a\r\nsec-websocket-protocol: chat\r\n", Some("chat")),
+        ("Sec-WebSocket-Protocol: Chat\r\n", None),
+        ("Sec-WebSocket-Protocol: chatter, cha, t\r\n", None),
+        ("", None),
+    ];
+    for (offer, chosen) in offers {
+        let mut client = server.connect();
+        client.send(&plus(offer));
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{offer}{head}");
+        assert_eq!(header(&head, "Sec-WebSocket-Protocol"), chosen, "{offer}");
+        assert_echoes(&mut client);
+    }
+}
+
+/// What would break the head open, or contradict it, is never emitted: 500 instead.
+#[test]
+fn headers_of_the_application_cannot_split_the_response() {
+    let as_asked = |request: &Request<'_>, _: &Offer<'_>| {
+        let upgrade = Upgrade::accept(());
+        match request.path() {
+            "/crlf" => upgrade.header("X-User", "a\r\nSet-Cookie: injected"),
+            "/lf" => upgrade.header("X-User", "a\nSet-Cookie: injected"),
+            "/cr" => upgrade.header("X-User", "a\rSet-Cookie: injected"),
+            "/nul" => upgrade.header("X-User", "injected\0"),
+            "/name" => upgrade.header("X-User: a\r\nSet-Cookie", "injected"),
+            "/empty-name" => upgrade.header("", "injected"),
+            "/colon" => upgrade.header("X:", "injected"),
+            "/own" => upgrade.header("sec-websocket-accept", "injected"),
+            "/extensions" => upgrade.header("Sec-WebSocket-Extensions", "injected"),
+            "/protocol" => upgrade.protocol("a\r\nSet-Cookie: injected"),
+            "/not-offered" => upgrade.protocol("injected"),
+            _ => upgrade.header("Set-Cookie", "fine"),
+        }
+    };
+    let acts = Acts { upgrade: as_asked, ..Acts::default() };
+    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let refused = [
+        "/crlf",
+        "/lf",
+        "/cr",
+        "/nul",
+        "/name",
+        "/empty-name",
+        "/colon",
+        "/own",
+        "/extensions",
+        "/protocol",
+        "/not-offered",
+    ];
+    for path in refused {
+        let mut client = server.connect();
+        client.send(&first_line(&format!("GET {path} HTTP/1.1")));
+        let response = client.read_last_response();
+        assert_eq!(response.status, 500, "{path}");
+        assert!(!response.head.contains("injected"), "{path}: {}", response.head);
+    }
+    let mut client = server.connect();
+    client.send(&handshake());
+    assert_eq!(header(&client.read_head(), "Set-Cookie"), Some("fine"));
+    drop(client);
+    assert_eq!(calls.rest(server).len(), 2, "one open and one close");
+    for (name, value) in [("X", "a\r\nb"), ("X", "a\n"), ("X\r\n", "a"), ("Content-Length", "1")] {
+        assert!(Response::new(200).header(name, value).is_err(), "{name:?}: {value:?}");
+    }
+}
+
+#[test]
+fn plain_http_on_the_same_port() {
+    let page = |request: &Request<'_>| match request.path() {
+        "/" => Response::new(200).body("text/html", b"<p>hello</p>".as_slice()),
+        "/empty" => Response::new(204),
+        _ => Response::new(404),
+    };
+    let acts = Acts { request: page, ..Acts::default() };
+    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let requests: [(&str, u16, &[u8], Option<&str>); 5] = [
+        ("GET / HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
+        ("HEAD / HTTP/1.1", 200, b"", Some("12")),
+        ("GET /empty HTTP/1.1", 204, b"", None),
+        ("GET /nowhere HTTP/1.1", 404, b"", Some("0")),
+        ("HEAD /nowhere HTTP/1.1", 404, b"", Some("0")),
+    ];
+    for (line, status, body, length) in requests {
+        let mut client = server.connect();
+        // One request for one connection: the second is not answered.
+        client.send(format!("{line}\r\nHost: a\r\n\r\n").repeat(2).as_bytes());
+        let response = client.read_last_response();
+        assert_eq!((response.status, &response.body[..]), (status, body), "{line}");
+        assert_eq!(response.header("Content-Length"), length, "{line}");
+        assert_eq!(response.header("Connection"), Some("close"), "{line}");
+    }
+    assert_eq!(calls.rest(server), [], "a request is no connection");
+}
+
+/// A request whose sender says at once that nothing more will come (as `nc -N` does) is
+/// answered all the same.
+#[test]
+fn plain_http_with_half_a_close() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    for request in [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), without(VERSION)] {
+        let mut client = server.connect();
+        client.send(&request);
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.read_last_response().status, 426);
+    }
+    server.wait_until_empty();
+}
+
+#[test]
+fn a_second_request_behind_an_accepted_one() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    // Two handshakes: the second is read as a frame, and is none ('G' has RSV1 set).
+    let mut client = server.connect();
+    client.send(&[handshake(), handshake()].concat());
+    assert!(client.read_head().starts_with("HTTP/1.1 101 "));
+    client.expect_close(1002);
+    server.assert_serves();
+}
