@@ -75,5 +75,7 @@ pub use error::{HandleError, SetupError};
 pub use handle::Handle;
 pub use handler::{Handler, Upgrade};
 pub use metrics::Metrics;
-pub use ringwire_proto::{CloseCode, InvalidHeader, Message, Offer, Request, Response};
+pub use ringwire_proto::{
+    CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
+};
 pub use server::{Builder, Running, Server};

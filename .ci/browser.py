@@ -1,0 +1,227 @@
+"""Two tabs of the chat in a real Chromium. Called by the script `browser` beside this.
+
+The tabs sit on two shards; the server is killed and restarted between two messages; both are
+delivered exactly once to both. Then: the page fits a phone, and loaded nothing from elsewhere.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+from example_server import ExampleServer
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # A container's /dev/shm may be small.
+    "--disable-dev-shm-usage",
+    # A name would have to be looked up somewhere; nothing here has a name.
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
+# Longer than the page's longest pause between two attempts to reconnect (30 s).
+WAIT_S = 60
+# The kernel chooses a connection's shard; the chance that so many reloads all choose the same of
+# two is one in 2 ** 64.
+RELOADS_MAX = 64
+# Longer than a page waits before it repeats its last words to a newcomer (2 s).
+QUIET_S = 3
+PHONE_WIDTH_PX = 390
+
+SHARD = re.compile(r"connected \(shard (\d+)\)")
+
+
+class Tab:
+    """One person in a room, in a browser tab of their own."""
+
+    def __init__(self, driver, base, nick):
+        self.driver = driver
+        driver.switch_to.new_window("tab")
+        self.handle = driver.current_window_handle
+        driver.get(f"{base}/")
+        driver.find_element(By.ID, "nick").send_keys(nick)
+        driver.find_element(By.ID, "room").send_keys(Keys.CONTROL, "a")
+        driver.find_element(By.ID, "room").send_keys("tea", Keys.ENTER)
+
+    def show(self):
+        self.driver.switch_to.window(self.handle)
+
+    def text(self, selector):
+        self.show()
+        return self.driver.find_element(By.CSS_SELECTOR, selector).text
+
+    def texts(self, selector):
+        self.show()
+        return self.driver.execute_script(
+            "return Array.from(document.querySelectorAll(arguments[0]), (e) => e.textContent)",
+            selector,
+        )
+
+    def wait(self, what, condition):
+        """Waits until `condition` gives something true, and gives that."""
+        def look(_):
+            return condition()
+        return WebDriverWait(self.driver, WAIT_S, poll_frequency=0.1).until(look, what)
+
+    def shard(self):
+        match = self.wait("connected", lambda: SHARD.fullmatch(self.text("#state-text")))
+        return int(match[1])
+
+    def reload(self):
+        self.show()
+        self.driver.refresh()
+
+    def say(self, text):
+        self.show()
+        self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
+
+    def messages(self):
+        return self.texts(".said .text")
+
+    def pending(self):
+        return self.texts(".said.pending .text")
+
+    def wait_for(self, messages):
+        self.wait(f"{messages} delivered", lambda: self.messages() == messages and not self.pending())
+
+
+@contextlib.contextmanager
+def chromium():
+    profile = tempfile.mkdtemp(prefix="chromium-")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    # Named, so that selenium looks for no driver on the network.
+    service = Service(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        yield driver
+    except BaseException:
+        save_screenshots(driver)
+        raise
+    finally:
+        driver.quit()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+def save_screenshots(driver):
+    folder = Path(tempfile.mkdtemp(prefix="chat-"))
+    for number, handle in enumerate(driver.window_handles):
+        driver.switch_to.window(handle)
+        driver.save_screenshot(str(folder / f"{number}.png"))
+    print(f"screenshots in {folder}", file=sys.stderr)
+
+
+def put_on_two_shards(ada, grace):
+    for reloads in range(RELOADS_MAX):
+        shards = ada.shard(), grace.shard()
+        if shards[0] != shards[1]:
+            print(f"tabs on shards {shards[0]} and {shards[1]} after {reloads} reloads", flush=True)
+            return
+        grace.reload()
+    raise AssertionError(f"both tabs stay on shard {shards[0]}")
+
+
+def check_two_messages_survive_a_restart(driver, server):
+    base = f"http://{server.address}"
+    ada, grace = Tab(driver, base, "Ada"), Tab(driver, base, "Grace")
+    put_on_two_shards(ada, grace)
+
+    first = "A <b>is no markup</b>"
+    ada.say(first)
+    for tab in (ada, grace):
+        tab.wait_for([first])
+
+    server.kill()
+    for tab in (ada, grace):
+        tab.wait("offline", lambda tab=tab: tab.text("#state-text").startswith("offline, retry in "))
+    second = "B, typed while the server was gone"
+    ada.say(second)
+    assert ada.pending() == [second]
+    assert ada.text("#waiting") == "1 message waits for a connection."
+
+    with ExampleServer("chat", "--shards", 2, port=server.port) as again:
+        for tab in (ada, grace):
+            tab.wait_for([first, second])
+        print(f"both messages in both tabs, now on shards {ada.shard()} and {grace.shard()}", flush=True)
+        grace.say("C")
+        end = time.monotonic() + QUIET_S
+        for tab in (ada, grace):
+            tab.wait_for([first, second, "C"])
+        while time.monotonic() < end:
+            for tab in (ada, grace):
+                assert tab.messages() == [first, second, "C"], tab.messages()
+        check_the_page_fits_a_phone(driver, again, ada)
+        again.stop()
+
+
+def check_the_page_fits_a_phone(driver, server, tab):
+    tab.say("w" * 500)
+    tab.wait("a long word delivered", lambda: len(tab.messages()) == 4 and not tab.pending())
+    entrance = f"http://{server.address}/?room=tea"
+    for prepare in (tab.show, lambda: driver.get(entrance)):
+        prepare()
+        metrics = {"width": PHONE_WIDTH_PX, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        width = driver.execute_script("return document.documentElement.scrollWidth")
+        assert width <= PHONE_WIDTH_PX, f"{width} px wide on a phone of {PHONE_WIDTH_PX} px"
+        beyond = driver.execute_script(
+            "return Array.from(document.querySelectorAll('body *')).filter((e) => e.checkVisibility()"
+            " && e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML)"
+        )
+        assert not beyond, f"beyond the edge of a phone: {beyond}"
+    print("fits a phone", flush=True)
+
+
+def check_nothing_came_from_elsewhere(driver, address):
+    """No request left for any other place, and the page broke none of its own rules."""
+    urls = set()
+    for entry in driver.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            urls.add(message["params"]["request"]["url"])
+        elif message["method"] == "Network.webSocketCreated":
+            urls.add(message["params"]["url"])
+    # What the browser itself is made of (chrome://...) is not fetched from anywhere.
+    fetched = {url for url in urls if re.match(r"(http|ws|ftp)s?:", url)}
+    foreign = {url for url in fetched if not re.match(rf"(http|ws)://{re.escape(address)}/", url)}
+    assert not foreign, f"fetched from elsewhere: {foreign}"
+    assert any(url.startswith("ws:") for url in fetched), f"the log misses the WebSocket: {fetched}"
+    # A server that is gone is in the console too, and is not the page's fault.
+    faults = [
+        entry["message"]
+        for entry in driver.get_log("browser")
+        if entry["level"] == "SEVERE" and "WebSocket connection to" not in entry["message"]
+    ]
+    assert not faults, f"in the console: {faults}"
+    print(f"fetched {len(fetched)} addresses, all of them the server's own", flush=True)
+
+
+def main():
+    os.environ["SE_OFFLINE"] = "true"
+    with chromium() as driver, ExampleServer("chat", "--shards", 2) as server:
+        check_two_messages_survive_a_restart(driver, server)
+        check_nothing_came_from_elsewhere(driver, server.address)
+    print("browser: two messages, two shards, one restart: delivered once each in both tabs")
+
+
+main()

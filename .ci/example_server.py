@@ -1,0 +1,79 @@
+"""An example as a process: started, its one line read, ended. Knows nothing of WebSocket.
+
+The binaries are taken from the folder named by $EXAMPLES, which the scripts beside this set.
+"""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+# Far longer than a start or a drain takes, so that only a hang reaches it.
+TIMEOUT_S = 20
+
+LINE = re.compile(r"listening on ws://(127\.0\.0\.1:(\d+)) \((\d+) shards, io_uring\)\n")
+
+
+def command(name, *options):
+    return [Path(os.environ["EXAMPLES"]) / name, *map(str, options)]
+
+
+def run(name, *options):
+    """Runs an example that is expected to end by itself."""
+    return subprocess.run(command(name, *options), capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+class ExampleServer:
+    """A running example; leaving the `with` block kills it if it still runs."""
+
+    def __init__(self, name, *options, port=0):
+        self.name = name
+        self._log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command(name, "--listen", f"127.0.0.1:{port}", *options),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        ready, _, _ = select.select([self.process.stdout], [], [], TIMEOUT_S)
+        line = self.process.stdout.readline() if ready else ""
+        match = LINE.fullmatch(line)
+        if not match:
+            self.kill()
+            raise AssertionError(f"{name} printed {line!r}; its log:\n{self.log()}")
+        self.address, self.port, self.shards = match[1], int(match[2]), int(match[3])
+
+    def log(self):
+        self._log.seek(0)
+        return self._log.read()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        """Waits for the end and gives the exit status and what else came on standard output."""
+        rest, _ = self.process.communicate(timeout=TIMEOUT_S)
+        return self.process.returncode, rest
+
+    def stop(self):
+        """Ends it as an operator would, and insists that it ends well."""
+        self.signal(signal.SIGTERM)
+        status, rest = self.wait()
+        assert (status, rest) == (0, ""), f"{self.name}: status {status}, printed {rest!r}\n{self.log()}"
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+        self.process.stdout.close()
+        self._log.close()

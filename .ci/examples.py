@@ -1,0 +1,325 @@
+"""Talks to the examples as their users do. Called by the script `examples` beside this.
+
+Every function named check_* runs once, in order; the first failure ends the run.
+"""
+
+import http.client
+import json
+import signal
+import socket
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlencode
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from example_server import TIMEOUT_S, ExampleServer, run
+
+NAMES = ["echo", "broadcast", "chat"]
+KIB = 1024
+
+
+def client(server, path="/", **more):
+    return connect(f"ws://{server.address}{path}", open_timeout=TIMEOUT_S, proxy=None, **more)
+
+
+def receive(websocket):
+    return websocket.recv(timeout=TIMEOUT_S)
+
+
+def visit(websocket):
+    """Opens a connection and closes it again."""
+    with websocket:
+        pass
+
+
+def close_of(websocket):
+    """The code and reason the server closes with."""
+    try:
+        received = receive(websocket)
+    except ConnectionClosed as closed:
+        assert closed.rcvd, f"no Close frame: {closed}"
+        return closed.rcvd.code, closed.rcvd.reason
+    raise AssertionError(f"{received!r} instead of a Close frame")
+
+
+# --- Every example -------------------------------------------------------------------------
+
+
+def path_of(name):
+    return "/ws?room=r&nick=n" if name == "chat" else "/"
+
+
+def check_the_line_says_where_and_how_many():
+    for name in NAMES:
+        for shards in (1, 2):
+            with ExampleServer(name, "--shards", shards) as server:
+                assert server.port != 0 and server.shards == shards
+                visit(client(server, path_of(name)))
+                server.stop()
+
+
+def check_signals_drain():
+    for name in NAMES:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with ExampleServer(name, "--shards", 2) as server, ExitStack() as stack:
+                clients = [stack.enter_context(client(server, path_of(name))) for _ in range(5)]
+                if name == "chat":
+                    for websocket in clients:
+                        assert json.loads(receive(websocket))["kind"] == "welcome"
+                        # The others' comings and goings are told until the Close frame.
+                server.signal(number)
+                for websocket in clients:
+                    code = drained(websocket)
+                    assert code == 1001, f"{name}: closed with {code}"
+                assert server.wait() == (0, ""), server.log()
+
+
+def drained(websocket):
+    for _ in range(100):
+        try:
+            receive(websocket)
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+    raise AssertionError("no end of messages")
+
+
+def check_a_second_signal_ends_at_once():
+    with ExampleServer("echo", "--shards", 1) as server:
+        # Shakes hands, and then never answers the Close frame that the first signal brings.
+        with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as mute:
+            mute.sendall(
+                b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += mute.recv(1) or b"no end of the head\r\n\r\n"
+            assert b" 101 " in head and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, head
+            server.signal(signal.SIGTERM)
+            frame = mute.recv(4 * KIB)
+            assert frame[:1] == b"\x88", frame
+            server.signal(signal.SIGTERM)
+            assert server.wait() == (1, ""), server.log()
+
+
+def check_one_address_belongs_to_one_server():
+    for name in NAMES:
+        with ExampleServer(name, "--shards", 2) as server:
+            second = run(name, "--shards", 2, "--listen", server.address)
+            assert second.returncode == 1 and second.stdout == "", second
+            assert server.address in second.stderr and "port" in second.stderr, second.stderr
+            visit(client(server, path_of(name)))
+            server.stop()
+
+
+def check_wrong_options_are_explained():
+    for name in NAMES:
+        for options, named in [
+            (["--shards", "0"], "--shards"),
+            (["--listen", "9001"], "--listen"),
+            (["--max-message", "-1"], "-1"),
+            (["--idle-timeout", "soon"], "--idle-timeout"),
+            (["--colour"], "--colour"),
+        ]:
+            ended = run(name, *options)
+            assert ended.returncode == 2 and ended.stdout == "", ended
+            assert named in ended.stderr and "--help" in ended.stderr, ended.stderr
+        helped = run(name, "--help")
+        assert helped.returncode == 0 and "--max-backpressure" in helped.stdout
+
+
+# --- echo ----------------------------------------------------------------------------------
+
+
+def check_echo_gives_back_what_it_gets():
+    messages = ["hello", "", "grüße 🦀", "x" * 100 * KIB, b"", b"\0\xff", bytes(range(256)) * 300]
+    for shards in (1, 2):
+        with ExampleServer("echo", "--shards", shards) as server, ExitStack() as stack:
+            clients = [
+                stack.enter_context(client(server, compression=None)) for _ in range(10)
+            ]
+            for message in messages:
+                for websocket in clients:
+                    websocket.send(message)
+                for websocket in clients:
+                    assert receive(websocket) == message
+            assert clients[0].ping(b"ping").wait(TIMEOUT_S)
+            clients[0].send(["a", "b", "c"])
+            assert receive(clients[0]) == "abc"
+
+
+def check_echo_limits_a_message():
+    with ExampleServer("echo", "--max-message", 1000) as server:
+        with client(server) as websocket:
+            websocket.send("x" * 1000)
+            assert receive(websocket) == "x" * 1000
+            websocket.send("x" * 1001)
+            assert close_of(websocket)[0] == 1009
+        server.stop()
+
+
+# --- broadcast -----------------------------------------------------------------------------
+
+
+def check_broadcast_reaches_everyone_in_order():
+    with ExampleServer("broadcast", "--shards", 2) as server, ExitStack() as stack:
+        clients = [stack.enter_context(client(server)) for _ in range(8)]
+        # A subscription is there once its own message came back through it.
+        for number, websocket in enumerate(clients):
+            websocket.send(f"ready {number}")
+            while receive(websocket) != f"ready {number}":
+                pass
+        for number, websocket in enumerate(clients):
+            for count in range(50):
+                websocket.send(f"{number} {count}" if count % 2 else f"{number} {count}".encode())
+        for websocket in clients:
+            next_count = [0] * len(clients)
+            while sum(next_count) < 50 * len(clients):
+                message = receive(websocket)
+                text = message if isinstance(message, str) else message.decode()
+                if text.startswith("ready"):
+                    continue
+                number, count = map(int, text.split())
+                assert count == next_count[number], f"{text} instead of {next_count[number]}"
+                assert isinstance(message, str) == bool(count % 2), f"{message!r} changed its type"
+                next_count[number] += 1
+        server.stop()
+
+
+# --- chat ----------------------------------------------------------------------------------
+
+
+def enter(server, nick, room="tea", **more):
+    query = urlencode({"room": room, "nick": nick})
+    return client(server, f"/ws?{query}", **more)
+
+
+def notice(websocket, kind):
+    received = json.loads(receive(websocket))
+    assert received["kind"] == kind, f"{received} instead of {kind}"
+    return received
+
+
+@contextmanager
+def refused(status):
+    try:
+        yield
+    except InvalidStatus as error:
+        assert error.response.status_code == status, error
+    else:
+        raise AssertionError(f"accepted instead of {status}")
+
+
+def get(server, path, method="GET"):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+    connection.request(method, path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    return response, body
+
+
+def check_chat_serves_its_page():
+    with ExampleServer("chat") as server:
+        for path, content_type in [
+            ("/", "text/html; charset=utf-8"),
+            ("/?room=tea&nick=Ada", "text/html; charset=utf-8"),
+            ("/style.css", "text/css; charset=utf-8"),
+            ("/script.js", "text/javascript; charset=utf-8"),
+            ("/icon.svg", "image/svg+xml"),
+        ]:
+            response, body = get(server, path)
+            assert response.status == 200 and body, path
+            assert response.headers["Content-Type"] == content_type, path
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"], path
+            assert "unsafe" not in response.headers["Content-Security-Policy"], path
+            assert response.headers["X-Content-Type-Options"] == "nosniff", path
+            head, nothing = get(server, path, "HEAD")
+            assert (head.status, nothing) == (200, ""), path
+            assert head.headers["Content-Length"] == str(len(body.encode())), path
+        assert get(server, "/nothing")[0].status == 404
+        assert get(server, "/../Cargo.toml")[0].status == 404
+        assert get(server, "/ws")[0].status == 426
+        assert get(server, "/", "POST")[0].status == 405
+        server.stop()
+
+
+def check_chat_lets_in_whom_it_should():
+    with ExampleServer("chat", "--allow-origin", "https://chat.example") as server:
+        for origin in [None, f"http://{server.address}", "https://chat.example"]:
+            with enter(server, "Ada", origin=origin) as websocket:
+                notice(websocket, "welcome")
+        for origin in [f"https://{server.address}", "http://evil.example", "null"]:
+            with refused(403):
+                visit(enter(server, "Ada", origin=origin))
+        for room, nick in [("", "Ada"), ("tea", ""), ("t" * 33, "Ada"), ("tea", "A" * 33), ("tea", "A\n")]:
+            with refused(400):
+                visit(enter(server, nick, room))
+        for path in ["/ws", "/ws?room=tea", "/ws?room=tea&nick=%ff%0a"]:
+            with refused(400):
+                visit(client(server, path))
+        with refused(404):
+            visit(client(server, "/?room=tea&nick=Ada"))
+        with enter(server, "🦀" * 32, "é" * 32) as websocket:
+            notice(websocket, "welcome")
+        server.stop()
+
+
+def check_chat_talks():
+    with ExampleServer("chat", "--shards", 2) as server:
+        with enter(server, "Ada") as ada, enter(server, "Eve", "coffee") as eve:
+            shard = notice(ada, "welcome")["shard"]
+            notice(eve, "welcome")
+            with enter(server, "Grace") as grace:
+                notice(grace, "welcome")
+                assert notice(ada, "joined")["nick"] == "Grace"
+                text = 'h\u00e9 "<b>" \n\u2028 🦀'
+                ada.send(json.dumps({"id": "1", "text": text}))
+                said = {"kind": "said", "id": "1", "nick": "Ada", "text": text, "shard": shard}
+                assert notice(ada, "said") == said
+                assert notice(grace, "said") == said
+            assert notice(ada, "left")["nick"] == "Grace"
+            # Nothing of this was for the other room.
+            eve.send(json.dumps({"id": "2", "text": "alone"}))
+            assert notice(eve, "said")["text"] == "alone"
+        server.stop()
+
+
+def check_chat_shrugs_off_the_malicious():
+    with ExampleServer("chat", "--shards", 2) as server, enter(server, "Ada") as ada:
+        notice(ada, "welcome")
+        for message, code in [
+            (b"\0", 1003),
+            ("hello", 1008),
+            ("[" * 100_000, 1008),
+            ('{"id":"1","text":"x","nick":"Ada"}', 1008),
+            (json.dumps({"id": "1", "text": "x" * 2001}), 1008),
+            (json.dumps({"id": "1", "text": ""}), 1008),
+            (json.dumps({"id": "x" * 65, "text": "x"}), 1008),
+        ]:
+            with enter(server, "Mallory") as mallory:
+                notice(mallory, "welcome")
+                notice(ada, "joined")
+                mallory.send(message)
+                closed, reason = close_of(mallory)
+                assert closed == code and reason, f"{message[:40]!r}: {closed} {reason}"
+            notice(ada, "left")
+        ada.send(json.dumps({"id": "1", "text": "🦀" * 2000}))
+        assert notice(ada, "said")["text"] == "🦀" * 2000
+        server.stop()
+
+
+def main():
+    checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
+    for name, check in checks:
+        started = time.monotonic()
+        check()
+        title = name.removeprefix("check_").replace("_", " ")
+        print(f"ok  {title} ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"examples: {len(checks)} checks passed")
+
+
+sys.exit(main())

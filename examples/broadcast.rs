@@ -1,0 +1,32 @@
+//! Publishes every message to every connection on every shard, the sender's own included.
+//! One topic, no names, no history.
+
+use std::process::ExitCode;
+
+use mimalloc::MiMalloc;
+use ringwire::{Conn, Handler, Message};
+use ringwire_examples::{Options, parse, serve};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+const EVERYONE: &str = "everyone";
+
+struct Broadcast;
+
+impl Handler for Broadcast {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe(EVERYONE);
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.publish_all(EVERYONE, message);
+    }
+}
+
+fn main() -> ExitCode {
+    let options: Options = parse("Publishes every message to everyone", "127.0.0.1:9002");
+    serve(&options, |_shard| Broadcast)
+}

@@ -1,0 +1,102 @@
+//! Rooms where people talk: the page at `/`, the WebSocket at `/ws?room=R&nick=N`. A room is a
+//! topic, so its people may be on any shard. The server keeps nothing that was said: a sender knows
+//! a message arrived when its own copy comes back, and a page repeats its last words to newcomers.
+
+mod admission;
+mod line;
+mod notice;
+mod page;
+
+use std::process::ExitCode;
+
+use admission::{Guest, OriginPolicy};
+use clap::Parser;
+use line::Line;
+use mimalloc::MiMalloc;
+use notice::Notice;
+use ringwire::{CloseCode, Conn, Handler, Message, Offer, Request, Response, Upgrade};
+use ringwire_examples::{Options, parse, serve_then};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+#[derive(Parser)]
+struct ChatOptions {
+    #[command(flatten)]
+    options: Options,
+
+    /// Origin of a page elsewhere that may connect too, like https://chat.example; repeatable
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+}
+
+struct Chat {
+    origins: OriginPolicy,
+}
+
+impl Handler for Chat {
+    type State = Guest;
+
+    fn on_request(&mut self, request: &Request<'_>) -> Response {
+        page::respond(request.path())
+    }
+
+    fn on_upgrade(&mut self, request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<Guest> {
+        match self.admit(request) {
+            Ok(guest) => Upgrade::accept(guest),
+            Err(response) => Upgrade::refuse(response),
+        }
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Guest>) {
+        let Guest { room, nick } = conn.state().clone();
+        let shard = conn.shard();
+        conn.subscribe(&room);
+        conn.send(&Notice::Welcome { shard }.to_json());
+        conn.publish(&room, &Notice::Joined { nick: &nick, shard }.to_json());
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Guest>, message: Message<'_>) {
+        let Message::Text(json) = message else {
+            return conn.close(CloseCode::UNSUPPORTED_DATA, "messages are JSON text");
+        };
+        let line = match Line::parse(json) {
+            Ok(line) => line,
+            Err(reason) => return conn.close(CloseCode::POLICY_VIOLATION, reason),
+        };
+        let shard = conn.shard();
+        let Guest { room, nick } = conn.state().clone();
+        let said = Notice::Said { id: &line.id, nick: &nick, text: &line.text, shard };
+        conn.publish_all(&room, &said.to_json());
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_, Guest>, _code: CloseCode, _reason: &str) {
+        let shard = conn.shard();
+        let Guest { room, nick } = conn.state().clone();
+        conn.publish(&room, &Notice::Left { nick: &nick, shard }.to_json());
+    }
+}
+
+impl Chat {
+    fn admit(&self, request: &Request<'_>) -> Result<Guest, Response> {
+        if request.path() != page::SOCKET_PATH {
+            return Err(page::not_found());
+        }
+        if !self.origins.allow(request.origin(), request.host()) {
+            return Err(page::plain(403, "This page's origin may not connect.\n"));
+        }
+        let room = request.query_param("room").unwrap_or_default();
+        let nick = request.query_param("nick").unwrap_or_default();
+        Guest::new(&room, &nick).map_err(|reason| page::plain(400, reason))
+    }
+}
+
+fn main() -> ExitCode {
+    let ChatOptions { options, allow_origin } =
+        parse("Chat rooms with a page at /", "127.0.0.1:8080");
+    let origins = OriginPolicy::new(allow_origin);
+    let chat = move |_shard| Chat { origins: origins.clone() };
+    serve_then(&options, chat, |address| {
+        tracing::info!("open http://{address}/ in two tabs of a browser");
+    })
+}

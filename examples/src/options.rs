@@ -1,0 +1,131 @@
+//! The command line that every example understands. It says what was asked for, in the engine's
+//! terms; it never opens anything.
+
+use std::{net::SocketAddr, num::NonZeroUsize};
+
+use clap::Parser;
+use ringwire::Config;
+
+/// The settings every example takes: done with `parse::<Options>(..)`, or flattened into an
+/// example's own `clap` type.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Options {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+
+    /// Threads, each with its own io_uring [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<NonZeroUsize>,
+
+    /// Largest message a client may send; a larger one closes its connection with 1009
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().message_bytes_max)]
+    pub max_message: usize,
+
+    /// Silence after which a connection is closed; 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().idle_timeout_ms / 1000)]
+    pub idle_timeout: u32,
+
+    /// Silence after which a connection is pinged; 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().ping_interval_ms / 1000)]
+    pub ping_interval: u32,
+
+    /// Most that may wait for a slow client; one that would be owed more is closed with 1013
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().write_bytes_max)]
+    pub max_backpressure: usize,
+}
+
+impl Options {
+    /// These settings as the engine's; what no option names keeps the engine's default.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let defaults = Config::default();
+        Config {
+            message_bytes_max: self.max_message,
+            idle_timeout_ms: self.idle_timeout.saturating_mul(1000),
+            ping_interval_ms: self.ping_interval.saturating_mul(1000),
+            write_bytes_max: self.max_backpressure,
+            write_bytes_mark: defaults.write_bytes_mark.min(self.max_backpressure),
+            ..defaults
+        }
+    }
+}
+
+/// Reads the command line of an example that is described by `about` and listens on `listen`
+/// unless told otherwise.
+///
+/// Leaves the process when the command line is wrong (status 2, with the reason on standard error)
+/// or when it only asks for help (status 0).
+#[must_use]
+pub fn parse<C: Parser>(about: &'static str, listen: &'static str) -> C {
+    let matches = command::<C>(about, listen).get_matches();
+    C::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn command<C: Parser>(about: &'static str, listen: &'static str) -> clap::Command {
+    C::command()
+        .about(about)
+        .mut_arg("listen", |argument| argument.required(false).default_value(listen))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    fn options(line: &str) -> Result<Options, clap::Error> {
+        let words = ["example"].into_iter().chain(line.split_whitespace());
+        command::<Options>("An example", "127.0.0.1:9001")
+            .try_get_matches_from(words)
+            .and_then(|matches| Options::from_arg_matches(&matches))
+    }
+
+    #[test]
+    fn an_empty_line_asks_for_the_engines_defaults() {
+        let options = options("").unwrap();
+        assert_eq!(options.listen, "127.0.0.1:9001".parse().unwrap());
+        assert_eq!(options.shards, None);
+        let defaults = Config::default();
+        let config = options.config();
+        assert_eq!(config.message_bytes_max, defaults.message_bytes_max);
+        assert_eq!(config.idle_timeout_ms, defaults.idle_timeout_ms);
+        assert_eq!(config.ping_interval_ms, defaults.ping_interval_ms);
+        assert_eq!(config.write_bytes_max, defaults.write_bytes_max);
+    }
+
+    #[test]
+    fn seconds_become_milliseconds_and_bytes_stay_bytes() {
+        let options = options(
+            "--listen [::1]:0 --shards 3 --max-message 5 --idle-timeout 7 --ping-interval 0 \
+             --max-backpressure 9",
+        )
+        .unwrap();
+        assert_eq!(options.listen, "[::1]:0".parse().unwrap());
+        assert_eq!(options.shards.unwrap().get(), 3);
+        let config = options.config();
+        assert_eq!(config.message_bytes_max, 5);
+        assert_eq!(config.idle_timeout_ms, 7_000);
+        assert_eq!(config.ping_interval_ms, 0);
+        assert_eq!(config.write_bytes_max, 9);
+        // The engine wants the mark below the limit.
+        assert_eq!(config.write_bytes_mark, 9);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "--shards 0",
+            "--shards -1",
+            "--listen 9001",
+            "--listen localhost",
+            "--max-message many",
+            "--idle-timeout 1.5",
+            "--unknown",
+            "echo",
+        ] {
+            assert!(options(line).is_err(), "{line}");
+        }
+    }
+}

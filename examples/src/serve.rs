@@ -1,0 +1,97 @@
+//! The life of an example as a process: start, say where it listens, end on a signal. It decides
+//! exit statuses and never touches a connection.
+
+use std::{
+    error::Error,
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
+
+use ringwire::{Handle, Handler, Running, Server};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+    iterator::Signals,
+};
+
+use crate::Options;
+
+/// Exit status of a process that a second signal ended before it had drained.
+const STATUS_NOT_DRAINED: i32 = 1;
+
+/// Serves until SIGTERM or SIGINT, with one handler per shard made by `handler`.
+///
+/// Prints one line on standard output once connections are accepted; the log goes to standard
+/// error. The first signal drains (clients get a Close frame) and the process then succeeds; a
+/// second one ends it at once, with status 1.
+pub fn serve<H: Handler>(
+    options: &Options,
+    handler: impl Fn(usize) -> H + Send + Sync + 'static,
+) -> ExitCode {
+    serve_then(options, handler, |_address| {})
+}
+
+/// [`serve`], and calls `started` with the address once connections are accepted.
+pub fn serve_then<H: Handler>(
+    options: &Options,
+    handler: impl Fn(usize) -> H + Send + Sync + 'static,
+    started: impl FnOnce(SocketAddr),
+) -> ExitCode {
+    let is_terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).init();
+    match run(options, handler, started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run<H: Handler>(
+    options: &Options,
+    handler: impl Fn(usize) -> H + Send + Sync + 'static,
+    started: impl FnOnce(SocketAddr),
+) -> Result<(), Box<dyn Error>> {
+    let mut server = Server::builder().listen(options.listen.to_string()).config(options.config());
+    if let Some(shards) = options.shards {
+        server = server.shards(shards.get());
+    }
+    let running = server.start(handler)?;
+    stop_on_signal(running.handle())?;
+    announce(&running);
+    started(running.local_addr());
+    running.join()?;
+    Ok(())
+}
+
+/// One line for people and scripts alike. Nobody needs to listen: a closed standard output is no
+/// reason not to serve.
+fn announce(running: &Running) {
+    let address = running.local_addr();
+    let shards = running.shards();
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "listening on ws://{address} ({shards} shards, io_uring)");
+    let _ = out.flush();
+}
+
+fn stop_on_signal(handle: Handle) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: a signal first looks whether one came before it, then leaves its mark.
+        // Both happen in the signal handler, so the second ends a process that hangs, too.
+        flag::register_conditional_shutdown(signal, STATUS_NOT_DRAINED, Arc::clone(&stopping))?;
+        flag::register(signal, Arc::clone(&stopping))?;
+    }
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            tracing::info!(signal, "draining");
+            handle.stop();
+        }
+    })?;
+    Ok(())
+}
