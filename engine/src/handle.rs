@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
 
 use crate::conn::ConnId;
@@ -84,7 +85,7 @@ impl std::fmt::Debug for Handle {
     }
 }
 
-fn encode(message: Message<'_>) -> Box<[u8]> {
+fn encode(message: Message<'_>) -> Bytes {
     let payload = message.payload();
     let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };

@@ -63,7 +63,9 @@ pub mod sim;
 #[cfg(all(test, not(feature = "sim")))]
 #[allow(unreachable_pub)]
 mod sim;
+mod sleep_flag;
 mod slot;
+mod sync;
 mod sys;
 mod timer_wheel;
 mod topic;

@@ -1,20 +1,17 @@
-//! How other threads reach a shard: a bounded queue of commands, a stop flag, and the
-//! sleep flag that keeps a busy shard from being woken.
-//!
-//! The lost wake is prevented by two fences. Whoever leaves something stores it, then looks
-//! at the flag; the shard sets the flag, then looks once more at what was left. Whichever
-//! fence comes second in the order of fences sees the other side's store. The mailbox never
-//! blocks anyone.
+//! How other threads reach a shard: a bounded queue of commands, a stop flag, and the flag
+//! that says whether the shard must be woken. The mailbox never blocks anyone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::driver::Key;
 use crate::error::HandleError;
 use crate::metrics::MetricsCells;
+use crate::sleep_flag::SleepFlag;
 use crate::sys::Waker;
 use ringwire_proto::CloseCode;
 
@@ -22,9 +19,9 @@ use ringwire_proto::CloseCode;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Publish an encoded frame, here and on the other shards.
-    Publish { topic: Box<str>, frame: Box<[u8]> },
+    Publish { topic: Arc<str>, frame: Bytes },
     /// Send an encoded frame to one connection, if it is still there.
-    Send { key: Key, frame: Box<[u8]> },
+    Send { key: Key, frame: Bytes },
     /// Close one connection, if it is still there.
     Close { key: Key, code: CloseCode, reason: Box<str> },
 }
@@ -34,7 +31,7 @@ pub(crate) struct Mailbox {
     stop: AtomicBool,
     /// The shard is gone: nothing will be taken any more.
     ended: AtomicBool,
-    asleep: AtomicBool,
+    pub(crate) sleep: SleepFlag,
     waker: Arc<Waker>,
     /// Padded: written every tick, while the flag above is read by every publisher.
     pub(crate) metrics: CachePadded<MetricsCells>,
@@ -46,7 +43,7 @@ impl Mailbox {
             commands: ArrayQueue::new(command_entries),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
+            sleep: SleepFlag::new(),
             waker: Arc::new(waker),
             metrics: CachePadded::default(),
         }
@@ -72,38 +69,14 @@ impl Mailbox {
         self.stop.store(true, Ordering::Release);
         // Whether it sleeps or not: if whoever roused it last has died before waking it, the
         // flag is down and the shard asleep.
-        self.asleep.store(false, Ordering::Relaxed);
+        self.sleep.lower();
         self.waker.wake();
     }
 
     fn rouse_by_eventfd(&self) {
-        if self.rouse() {
+        if self.sleep.rouse() {
             self.waker.wake();
         }
-    }
-
-    /// To be called after something was left for the shard: whether it sleeps and so must
-    /// be woken. Only one caller is told so per sleep.
-    pub(crate) fn rouse(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel)
-    }
-
-    /// The shard is about to wait: from here on it must be woken. It looks once more at
-    /// everything that might have been left, and does not wait if something was.
-    pub(crate) fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The shard is awake, for whatever reason.
-    pub(crate) fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
-
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_commands(&self) -> bool {
@@ -130,15 +103,6 @@ mod tests {
     fn close(slot: u32) -> Command {
         let key = Key { slot, generation: 1 };
         Command::Close { key, code: CloseCode::NORMAL, reason: "".into() }
-    }
-
-    #[test]
-    fn a_sleeping_shard_is_woken_once_and_a_busy_one_never() {
-        let mailbox = Mailbox::new(4, Waker::new().unwrap());
-        assert!(!mailbox.rouse());
-        mailbox.fall_asleep();
-        assert!(mailbox.rouse());
-        assert!(!mailbox.rouse());
     }
 
     #[test]

@@ -177,7 +177,7 @@ pub(crate) fn make_mailboxes(
 
 /// A ring from each shard to all others.
 pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, config: &Config) -> Vec<Links> {
-    type Ends = (Publisher<Arc<Publication>>, Vec<Reader<Arc<Publication>>>);
+    type Ends = (Publisher<Publication>, Vec<Reader<Publication>>);
     let shards = mailboxes.len();
     // A lone shard publishes to nobody: its ring takes no memory to speak of.
     let entries = if shards == 1 { 1 } else { config.broadcast_entries };

@@ -41,9 +41,9 @@ pub(crate) struct Links {
     pub(crate) shard: usize,
     /// Of every shard, by index.
     pub(crate) mailboxes: Arc<[Mailbox]>,
-    pub(crate) publisher: Publisher<Arc<Publication>>,
+    pub(crate) publisher: Publisher<Publication>,
     /// One for each other shard's publisher.
-    pub(crate) readers: Vec<Reader<Arc<Publication>>>,
+    pub(crate) readers: Vec<Reader<Publication>>,
 }
 
 pub(crate) struct Shard<H: Handler, D: Driver> {
@@ -58,7 +58,7 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     /// Connections whose receive has ended and must be armed again.
     rearm: Vec<Key>,
     completions: Vec<Completion>,
-    publications: Vec<Arc<Publication>>,
+    publications: Vec<Publication>,
 }
 
 impl<H: Handler, D: Driver> Shard<H, D> {
@@ -128,17 +128,17 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     fn wait(&mut self) {
         let wait = self.how_long_to_wait();
         self.driver.tick(wait, &mut self.completions);
-        self.mailbox().wake_up();
+        self.mailbox().sleep.lower();
         self.core.now_ms = self.driver.now_ms();
         self.core.timers.skip_idle_time(self.core.now_ms);
     }
 
-    /// Announces the sleep before it looks for work a last time (see `mailbox.rs`).
+    /// Announces the sleep before it looks for work a last time (see `sleep_flag.rs`).
     pub(crate) fn how_long_to_wait(&self) -> Wait {
         if self.has_work_left() {
             return Wait::No;
         }
-        self.mailbox().fall_asleep();
+        self.mailbox().sleep.raise();
         if self.has_mail() {
             return Wait::No;
         }

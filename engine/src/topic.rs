@@ -9,6 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -53,7 +54,7 @@ impl Subscriptions {
 }
 
 struct Topic {
-    name: Box<str>,
+    name: Arc<str>,
     /// Slots, in no order.
     subscribers: Vec<u32>,
 }
@@ -61,7 +62,7 @@ struct Topic {
 /// The topics of a shard.
 #[derive(Default)]
 pub(crate) struct Topics {
-    ids: HashMap<Box<str>, TopicId>,
+    ids: HashMap<Arc<str>, TopicId>,
     topics: Slab<Topic>,
     /// Topics that have lost their last subscriber in this tick. The log may still name
     /// them, so their ids are not used again before it is handed out.
@@ -86,6 +87,14 @@ impl Topics {
         self.ids.get(name).copied()
     }
 
+    /// The topic's name to be shared; one nobody here subscribes to is copied.
+    pub(crate) fn name(&self, name: &str) -> Arc<str> {
+        match self.find(name) {
+            Some(topic) => Arc::clone(&self.topics[topic.0 as usize].name),
+            None => name.into(),
+        }
+    }
+
     pub(crate) fn subscribers(&self, topic: TopicId) -> &[u32] {
         &self.topics[topic.0 as usize].subscribers
     }
@@ -93,9 +102,10 @@ impl Topics {
     /// Adds `slot` to the topic. The caller has made sure that it was not subscribed.
     pub(crate) fn subscribe(&mut self, name: &str, slot: u32, subscriptions: &mut Subscriptions) {
         let topic = self.find(name).unwrap_or_else(|| {
-            let topic = Topic { name: name.into(), subscribers: Vec::new() };
+            let name: Arc<str> = name.into();
+            let topic = Topic { name: Arc::clone(&name), subscribers: Vec::new() };
             let id = TopicId(self.topics.insert(topic) as u32);
-            self.ids.insert(name.into(), id);
+            self.ids.insert(name, id);
             id
         });
         let subscribers = &mut self.topics[topic.0 as usize].subscribers;

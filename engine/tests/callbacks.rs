@@ -347,8 +347,14 @@ fn closes_that_cause_closes() {
         close: |conn| conn.publish("room", &[7; 200_000]),
         ..Acts::default()
     };
-    // One message fits, a second does not while the first is unsent.
-    let config = Config { write_bytes_max: 250_000, close_timeout_ms: 1_000, ..Config::default() };
+    // One message fits, a second does not while the first is unsent. The publisher leaves with
+    // a reset behind data, which it may take a ping to notice (see `PATIENCE`).
+    let config = Config {
+        write_bytes_max: 250_000,
+        close_timeout_ms: 1_000,
+        ping_interval_ms: 2_000,
+        ..Config::default()
+    };
     let Some((server, calls)) = recorded(config, acts) else { return };
     let subscribers: Vec<RawClient> = (0..SUBSCRIBERS).map(|_| server.open()).collect();
     let mut publisher = server.open();

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ringwire_proto::frame_header_bytes;
 use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
@@ -16,10 +17,11 @@ use crate::timer_wheel::TimerWheel;
 use crate::topic::{Log, Moved, Topics};
 use crate::write_buffer::BufferPool;
 
-/// A frame on its way to the other shards, encoded once.
+/// A frame on its way to the other shards, encoded once and shared by reference count.
+#[derive(Clone)]
 pub(crate) struct Publication {
-    pub(crate) topic: Box<str>,
-    pub(crate) frame: Box<[u8]>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) frame: Bytes,
 }
 
 pub(crate) struct Core {
@@ -37,7 +39,7 @@ pub(crate) struct Core {
     pub(crate) topics: Topics,
     pub(crate) log: Log,
     /// For the other shards, in order; handed over when the tick ends.
-    pub(crate) outbox: VecDeque<Arc<Publication>>,
+    pub(crate) outbox: VecDeque<Publication>,
     pub(crate) outbox_bytes: usize,
     /// Connections with something to send or to end.
     pub(crate) dirty: Vec<Key>,
@@ -67,11 +69,12 @@ impl Core {
         }
         let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
         append_frame(&mut frame, opcode, payload);
-        self.publish_everywhere(Publication { topic: topic.into(), frame: frame.into() });
+        let topic = self.topics.name(topic);
+        self.publish_everywhere(Publication { topic, frame: frame.into() });
     }
 
     /// Publishes an encoded frame of a foreign thread to every subscriber everywhere.
-    pub(crate) fn publish_frame(&mut self, topic: Box<str>, frame: Box<[u8]>) {
+    pub(crate) fn publish_frame(&mut self, topic: Arc<str>, frame: Bytes) {
         self.metrics.publishes += 1;
         self.publish_everywhere(Publication { topic, frame });
     }
@@ -92,7 +95,7 @@ impl Core {
             && self.outbox_bytes + bytes <= self.config.broadcast_bytes_max;
         if has_room || self.outbox.is_empty() {
             self.outbox_bytes += bytes;
-            self.outbox.push_back(Arc::new(publication));
+            self.outbox.push_back(publication);
         } else {
             self.metrics.publishes_lost += 1;
         }

@@ -95,7 +95,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             self.core.outbox_bytes -= bytes;
         }
         for shard in 0..self.links.mailboxes.len() {
-            if shard != self.links.shard && self.links.mailboxes[shard].rouse() {
+            if shard != self.links.shard && self.links.mailboxes[shard].sleep.rouse() {
                 self.driver.wake(shard);
             }
         }

@@ -207,13 +207,13 @@ impl World {
     /// Another thread uses its handle.
     fn command(&mut self) {
         let shard_is_asleep = |mailboxes: &[Mailbox]| -> Vec<bool> {
-            mailboxes.iter().map(Mailbox::is_asleep).collect()
+            mailboxes.iter().map(|mailbox| mailbox.sleep.is_raised()).collect()
         };
         let before = shard_is_asleep(&self.mailboxes);
         self.send_command();
         // What an eventfd would do: whoever was asleep and is not any more has been woken.
         for (shard, was_asleep) in before.into_iter().enumerate() {
-            if was_asleep && !self.mailboxes[shard].is_asleep() {
+            if was_asleep && !self.mailboxes[shard].sleep.is_raised() {
                 self.kernel.woken.borrow_mut()[shard] = true;
             }
         }

@@ -7,12 +7,13 @@
 //! never grows, and an entry everybody has read is dropped. This file never knows what an
 //! entry means.
 
-use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicU64, UnsafeCell, fence};
 
 /// A ring of at least `capacity` entries, rounded up to a power of two, for `readers`. Entries
 /// not read by all hold at most `bytes_max` bytes in sum, or a single one more.
@@ -98,8 +99,7 @@ impl<T> Publisher<T> {
         // had passed the entry this slot held (Acquire in `advance`, so its reads are over).
         // A reader comes back only at or past the tail of that moment (`rejoin`), so it will
         // not look at this position before the store below publishes it.
-        let slot = unsafe { &mut *self.ring.slots[index].get() };
-        *slot = Some(entry);
+        self.ring.slots[index].with_mut(|slot| unsafe { *slot = Some(entry) });
         self.sizes.push_back(bytes);
         self.unread_bytes += bytes;
         self.tail += 1;
@@ -169,8 +169,7 @@ impl<T> Publisher<T> {
             let index = self.cleared_to as usize & (self.ring.slots.len() - 1);
             // SAFETY: `end` is at most the position of every reader that is not evicted
             // (`advance`), and one that comes back does so at or past the tail.
-            let slot = unsafe { &mut *self.ring.slots[index].get() };
-            *slot = None;
+            self.ring.slots[index].with_mut(|slot| unsafe { *slot = None });
             self.unread_bytes -= self.sizes.pop_front().expect("a size for each entry");
             self.cleared_to += 1;
         }
@@ -207,8 +206,8 @@ impl<T: Clone> Reader<T> {
             // SAFETY: the cursor stands at `start` and is neither idle nor evicted, so the
             // publisher does not write any position from `start` to `start + capacity`; it
             // has published all below the tail, which was read with Acquire.
-            let slot = unsafe { &*self.ring.slots[index].get() };
-            entries.push(slot.clone().expect("below the tail every slot holds an entry"));
+            let entry = self.ring.slots[index].with(|slot| unsafe { (*slot).clone() });
+            entries.push(entry.expect("below the tail every slot holds an entry"));
         }
         // Release: the reads above are over before the publisher sees the new position.
         self.ring.cursors[self.cursor].store(cursor_at(end, 0), Ordering::Release);
@@ -231,7 +230,7 @@ impl<T: Clone> Reader<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(ringwire_loom)))]
 mod tests {
     use super::*;
 
@@ -356,5 +355,58 @@ mod tests {
         for reader in reading {
             assert_eq!(reader.join().unwrap(), ENTRIES);
         }
+    }
+}
+
+/// Every interleaving, by loom: `RUSTFLAGS="--cfg ringwire_loom" cargo test --release -p
+/// ringwire --lib loom`. Its cells notice a slot that is written while it is read.
+#[cfg(all(test, ringwire_loom))]
+mod loom_tests {
+    use super::*;
+
+    fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(model);
+    }
+
+    /// Publishes `entries` numbers while a reader reads `reads` times; each is read once in
+    /// order, or counted as lost.
+    fn publish_and_read(capacity: usize, bytes_max: usize, entries: u64, reads: usize) {
+        let (mut publisher, mut readers) = broadcast_ring(capacity, bytes_max, 1);
+        let mut reader: Reader<u64> = readers.remove(0);
+        let reading = loom::thread::spawn(move || {
+            let (mut next, mut read) = (0, Vec::new());
+            for _ in 0..reads {
+                next += reader.read(2, &mut read);
+                for entry in read.drain(..) {
+                    assert_eq!(entry, next);
+                    next += 1;
+                }
+            }
+            assert!(next <= entries);
+        });
+        for entry in 0..entries {
+            while publisher.publish(entry, 1).is_err() {
+                loom::thread::yield_now();
+            }
+            publisher.clear_read();
+        }
+        reading.join().unwrap();
+    }
+
+    #[test]
+    fn loom_a_reader_that_keeps_up_or_not() {
+        check(3, || publish_and_read(2, 100, 4, 2));
+    }
+
+    #[test]
+    fn loom_a_reader_that_is_evicted_and_comes_back() {
+        check(3, || publish_and_read(1, 100, 3, 3));
+    }
+
+    #[test]
+    fn loom_a_reader_that_is_evicted_for_its_bytes() {
+        check(3, || publish_and_read(4, 1, 3, 2));
     }
 }
