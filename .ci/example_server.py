@@ -14,7 +14,7 @@ from pathlib import Path
 # Far longer than a start or a drain takes, so that only a hang reaches it.
 TIMEOUT_S = 20
 
-LINE = re.compile(r"listening on ws://(127\.0\.0\.1:(\d+)) \((\d+) shards, io_uring\)\n")
+LINE = re.compile(r"listening on ws://((?:127\.0\.0\.1|\[::1\]):(\d+)) \((\d+) shards, io_uring\)\n")
 
 
 def command(name, *options):
@@ -29,11 +29,11 @@ def run(name, *options):
 class ExampleServer:
     """A running example; leaving the `with` block kills it if it still runs."""
 
-    def __init__(self, name, *options, port=0):
+    def __init__(self, name, *options, host="127.0.0.1", port=0):
         self.name = name
         self._log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command(name, "--listen", f"127.0.0.1:{port}", *options),
+            command(name, "--listen", f"{host}:{port}", *options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

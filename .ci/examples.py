@@ -115,11 +115,21 @@ def check_one_address_belongs_to_one_server():
             server.stop()
 
 
+def check_listens_where_a_name_points():
+    for name in NAMES:
+        with ExampleServer(name, host="localhost") as server:
+            visit(client(server, path_of(name)))
+            server.stop()
+        for nowhere in ("9001", "127.0.0.1:65536", "no host name:80"):
+            ended = run(name, "--listen", nowhere)
+            assert ended.returncode == 1 and ended.stdout == "", ended
+            assert f'"{nowhere}"' in ended.stderr and "ADDR:PORT" in ended.stderr, ended.stderr
+
+
 def check_wrong_options_are_explained():
     for name in NAMES:
         for options, named in [
             (["--shards", "0"], "--shards"),
-            (["--listen", "9001"], "--listen"),
             (["--max-message", "-1"], "-1"),
             (["--idle-timeout", "soon"], "--idle-timeout"),
             (["--colour"], "--colour"),

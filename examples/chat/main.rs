@@ -1,6 +1,6 @@
 //! Rooms where people talk: the page at `/`, the WebSocket at `/ws?room=R&nick=N`. A room is a
-//! topic, so its people may be on any shard. The server keeps nothing that was said: a sender knows
-//! a message arrived when its own copy comes back, and a page repeats its last words to newcomers.
+//! topic, so its people may be on any shard. The server keeps nothing that was said: a newcomer
+//! sees what comes next, and a sender knows a message arrived when its own copy comes back.
 
 mod admission;
 mod line;
@@ -9,7 +9,7 @@ mod page;
 
 use std::process::ExitCode;
 
-use admission::{Guest, OriginPolicy};
+use admission::Guest;
 use clap::Parser;
 use line::Line;
 use mimalloc::MiMalloc;
@@ -25,13 +25,14 @@ struct ChatOptions {
     #[command(flatten)]
     options: Options,
 
-    /// Origin of a page elsewhere that may connect too, like https://chat.example; repeatable
+    /// Origin of a page elsewhere that may connect too, like https://chat.example (such as this
+    /// server's own behind a proxy that adds TLS); repeatable
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 }
 
 struct Chat {
-    origins: OriginPolicy,
+    origins_allowed: Vec<String>,
 }
 
 impl Handler for Chat {
@@ -82,20 +83,19 @@ impl Chat {
         if request.path() != page::SOCKET_PATH {
             return Err(page::not_found());
         }
-        if !self.origins.allow(request.origin(), request.host()) {
-            return Err(page::plain(403, "This page's origin may not connect.\n"));
+        if !admission::may_connect(request.origin(), request.host(), &self.origins_allowed) {
+            return Err(page::sentence(403, "This page's origin may not connect.\n"));
         }
         let room = request.query_param("room").unwrap_or_default();
         let nick = request.query_param("nick").unwrap_or_default();
-        Guest::new(&room, &nick).map_err(|reason| page::plain(400, reason))
+        Guest::new(&room, &nick).map_err(|reason| page::sentence(400, reason))
     }
 }
 
 fn main() -> ExitCode {
     let ChatOptions { options, allow_origin } =
         parse("Chat rooms with a page at /", "127.0.0.1:8080");
-    let origins = OriginPolicy::new(allow_origin);
-    let chat = move |_shard| Chat { origins: origins.clone() };
+    let chat = move |_shard| Chat { origins_allowed: allow_origin.clone() };
     serve_then(&options, chat, |address| {
         tracing::info!("open http://{address}/ in two tabs of a browser");
     })

@@ -6,66 +6,57 @@ use ringwire::Response;
 /// Where the page finds its WebSocket.
 pub(crate) const SOCKET_PATH: &str = "/ws";
 
-/// Everything the page needs comes from its own origin, `'self'`, which covers its WebSocket too
-/// (CSP Level 3). Inline script and style stay forbidden, so no text can become either.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 const INDEX: &str = include_str!("index.html");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 const ICON: &str = include_str!("icon.svg");
 
+const HEADERS: [(&str, &str); 4] = [
+    // Everything the page needs comes from its own origin, `'self'`, which covers its WebSocket
+    // too (CSP Level 3). Inline script and style stay forbidden, so no text can become either.
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    // The next release may bring another page.
+    ("Cache-Control", "no-cache"),
+];
+
 /// Answers a plain HTTP request.
 pub(crate) fn respond(path: &str) -> Response {
     match path {
-        "/" => part("text/html; charset=utf-8", INDEX),
-        "/style.css" => part("text/css; charset=utf-8", STYLE),
-        "/script.js" => part("text/javascript; charset=utf-8", SCRIPT),
-        "/icon.svg" => part("image/svg+xml", ICON),
-        SOCKET_PATH => upgrade_required(),
+        "/" => answer(200, "text/html; charset=utf-8", INDEX),
+        "/style.css" => answer(200, "text/css; charset=utf-8", STYLE),
+        "/script.js" => answer(200, "text/javascript; charset=utf-8", SCRIPT),
+        "/icon.svg" => answer(200, "image/svg+xml", ICON),
+        // A 426 names what it asks for (RFC 9110 §15.5.22).
+        SOCKET_PATH => with(sentence(426, "The chat's page is at /\n"), "Upgrade", "websocket"),
         _ => not_found(),
     }
 }
 
 /// Nothing is at this path.
 pub(crate) fn not_found() -> Response {
-    plain(404, "There is nothing here; the chat is at /\n")
+    sentence(404, "There is nothing here; the chat is at /\n")
 }
 
-/// A browser that opens the socket's address as a page. A 426 names what it asks for
-/// (RFC 9110 §15.5.22).
-fn upgrade_required() -> Response {
-    with_headers(plain(426, "The chat's page is at /\n"), &[("Upgrade", "websocket")])
+/// Words for people.
+pub(crate) fn sentence(status: u16, words: &'static str) -> Response {
+    answer(status, "text/plain; charset=utf-8", words)
 }
 
-/// A sentence for people.
-pub(crate) fn plain(status: u16, sentence: &'static str) -> Response {
-    hardened(Response::new(status)).body("text/plain; charset=utf-8", sentence.as_bytes())
-}
-
-fn part(content_type: &'static str, text: &'static str) -> Response {
-    hardened(Response::new(200)).body(content_type, text.as_bytes())
-}
-
-fn hardened(response: Response) -> Response {
-    with_headers(
-        response,
-        &[
-            ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            // The next release may bring another page.
-            ("Cache-Control", "no-cache"),
-        ],
-    )
-}
-
-fn with_headers(response: Response, headers: &[(&str, &str)]) -> Response {
-    headers
+fn answer(status: u16, content_type: &'static str, body: &'static str) -> Response {
+    HEADERS
         .iter()
-        .try_fold(response, |response, (name, value)| response.header(name, value))
-        .expect("these names and values are valid in HTTP")
+        .fold(Response::new(status), |response, (name, value)| with(response, name, value))
+        .body(content_type, body.as_bytes())
+}
+
+fn with(response: Response, name: &str, value: &str) -> Response {
+    response.header(name, value).expect("the names and values in this file are valid")
 }
 
 #[cfg(test)]
@@ -75,9 +66,8 @@ mod tests {
 
     #[test]
     fn the_page_knows_the_servers_limits() {
-        for (name, limit) in
-            [("NAME_CHARS_MAX", NAME_CHARS_MAX), ("TEXT_CHARS_MAX", TEXT_CHARS_MAX)]
-        {
+        let limits = [("NAME_CHARS_MAX", NAME_CHARS_MAX), ("TEXT_CHARS_MAX", TEXT_CHARS_MAX)];
+        for (name, limit) in limits {
             assert!(SCRIPT.contains(&format!("const {name} = {limit};")), "{name}");
         }
     }

@@ -1,19 +1,22 @@
 //! The command line that every example understands. It says what was asked for, in the engine's
 //! terms; it never opens anything.
 
-use std::{net::SocketAddr, num::NonZeroUsize};
+use std::num::NonZeroUsize;
 
 use clap::Parser;
 use ringwire::Config;
+
+const SIGNALS: &str = "SIGTERM or SIGINT closes every connection in good order and ends with \
+                       status 0; a second one ends at once, with status 1.";
 
 /// The settings every example takes: done with `parse::<Options>(..)`, or flattened into an
 /// example's own `clap` type.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Options {
-    /// Address to listen on; port 0 picks a free one
+    /// Address or host name to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT")]
-    pub listen: SocketAddr,
+    pub listen: String,
 
     /// Threads, each with its own io_uring [default: one per core]
     #[arg(long, value_name = "N")]
@@ -66,6 +69,7 @@ pub fn parse<C: Parser>(about: &'static str, listen: &'static str) -> C {
 fn command<C: Parser>(about: &'static str, listen: &'static str) -> clap::Command {
     C::command()
         .about(about)
+        .after_help(SIGNALS)
         .mut_arg("listen", |argument| argument.required(false).default_value(listen))
 }
 
@@ -85,7 +89,7 @@ mod tests {
     #[test]
     fn an_empty_line_asks_for_the_engines_defaults() {
         let options = options("").unwrap();
-        assert_eq!(options.listen, "127.0.0.1:9001".parse().unwrap());
+        assert_eq!(options.listen, "127.0.0.1:9001");
         assert_eq!(options.shards, None);
         let defaults = Config::default();
         let config = options.config();
@@ -98,11 +102,11 @@ mod tests {
     #[test]
     fn seconds_become_milliseconds_and_bytes_stay_bytes() {
         let options = options(
-            "--listen [::1]:0 --shards 3 --max-message 5 --idle-timeout 7 --ping-interval 0 \
+            "--listen localhost:0 --shards 3 --max-message 5 --idle-timeout 7 --ping-interval 0 \
              --max-backpressure 9",
         )
         .unwrap();
-        assert_eq!(options.listen, "[::1]:0".parse().unwrap());
+        assert_eq!(options.listen, "localhost:0");
         assert_eq!(options.shards.unwrap().get(), 3);
         let config = options.config();
         assert_eq!(config.message_bytes_max, 5);
@@ -118,8 +122,6 @@ mod tests {
         for line in [
             "--shards 0",
             "--shards -1",
-            "--listen 9001",
-            "--listen localhost",
             "--max-message many",
             "--idle-timeout 1.5",
             "--unknown",

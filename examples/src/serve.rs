@@ -56,7 +56,7 @@ fn run<H: Handler>(
     handler: impl Fn(usize) -> H + Send + Sync + 'static,
     started: impl FnOnce(SocketAddr),
 ) -> Result<(), Box<dyn Error>> {
-    let mut server = Server::builder().listen(options.listen.to_string()).config(options.config());
+    let mut server = Server::builder().listen(&options.listen).config(options.config());
     if let Some(shards) = options.shards {
         server = server.shards(shards.get());
     }
