@@ -21,13 +21,24 @@ impl Process {
     ///
     /// It does not start, or says something else.
     pub fn start(cpu: usize, program: &Path, arguments: &[&str]) -> Result<Self, String> {
-        let mut child = Command::new("taskset")
-            .args(["-c", &cpu.to_string()])
-            .arg(program)
-            .args(arguments)
+        let mut taskset = Command::new("taskset");
+        Self::spawn(taskset.args(["-c", &cpu.to_string()]).arg(program).args(arguments), program)
+    }
+
+    /// As [`start`](Self::start), on any core.
+    ///
+    /// # Errors
+    ///
+    /// It does not start, or says something else.
+    pub fn start_anywhere(program: &Path, arguments: &[&str]) -> Result<Self, String> {
+        Self::spawn(Command::new(program).args(arguments), program)
+    }
+
+    fn spawn(command: &mut Command, program: &Path) -> Result<Self, String> {
+        let mut child = command
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("taskset: {error}"))?;
+            .map_err(|error| format!("{}: {error}", program.display()))?;
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
@@ -35,6 +46,22 @@ impl Process {
         match addr.and_then(|addr| addr.parse().ok()) {
             Some(addr) => Ok(Self { child, addr }),
             None => Err(format!("{} did not say where it listens: {line:?}", program.display())),
+        }
+    }
+
+    /// Ends it by SIGTERM, as an operator would, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// It ends with another status than 0.
+    pub fn stop(mut self) -> Result<(), String> {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &pid]).status();
+        killed.map_err(|error| format!("kill: {error}"))?;
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("the server ended with {status}")),
+            Err(error) => Err(error.to_string()),
         }
     }
 
