@@ -47,6 +47,8 @@ impl Outcome {
 #[derive(Clone, Copy)]
 enum Sleep {
     Awake,
+    /// Done with its tick and about to look whether it may wait: others act meanwhile.
+    Deciding,
     Until(u64),
 }
 
@@ -183,6 +185,7 @@ impl World {
         let now_ms = self.kernel.now_ms.get();
         let is_runnable = match self.sleeps[shard] {
             Sleep::Awake => true,
+            Sleep::Deciding => return self.decide(shard),
             Sleep::Until(until_ms) => {
                 until_ms <= now_ms
                     || self.kernel.woken.borrow()[shard]
@@ -193,9 +196,14 @@ impl World {
             return;
         }
         self.shards[shard].tick();
+        self.sleeps[shard] = Sleep::Deciding;
+    }
+
+    /// A shard falls asleep, or finds that it must not.
+    fn decide(&mut self, shard: usize) {
         self.sleeps[shard] = match self.shards[shard].how_long_to_wait() {
             Wait::No => Sleep::Awake,
-            Wait::Millis(ms) => Sleep::Until(now_ms + u64::from(ms)),
+            Wait::Millis(ms) => Sleep::Until(self.kernel.now_ms.get() + u64::from(ms)),
             Wait::Forever => Sleep::Until(u64::MAX),
         };
     }
@@ -267,6 +275,8 @@ impl World {
         *self.kernel.faults.borrow_mut() = Faults::none();
         self.stuck = None;
         self.come_to_rest();
+        let backlogs = self.kernel.backlogs.borrow();
+        assert!(backlogs.iter().all(|backlog| backlog.is_empty()), "nobody accepts");
         let model = self.model.borrow();
         for (number, client) in self.clients.iter().enumerate() {
             if client.manners == Manners::Polite && !client.is_gone() {
