@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use super::uring::RingConfig;
+use super::ring_setup::RingConfig;
 
 /// Anonymous memory, page-aligned and zero, unmapped on drop.
 struct Mapping {

@@ -14,6 +14,7 @@ mod buffer_ring;
 mod clock;
 mod limits;
 mod listener;
+mod ring_setup;
 mod uring;
 mod waker;
 
@@ -22,6 +23,7 @@ pub use affinity::pin_to;
 pub(crate) use broadcast_ring::{Publisher, Reader, broadcast_ring};
 pub(crate) use limits::raise_locked_memory;
 pub use listener::Listener;
+pub use ring_setup::{RingConfig, RingError};
 pub(crate) use uring::Peer;
-pub use uring::{RingConfig, RingError, UringDriver};
+pub use uring::UringDriver;
 pub(crate) use waker::Waker;
