@@ -19,6 +19,12 @@ pub struct Seed {
 const SERVER: [u8; 2] = [0, 255];
 const CLIENT: [u8; 2] = [1, 255];
 
+/// Limit and pieces in front of the streams of `differential`: the limit of the others, or 160
+/// bytes; all in one piece, or three bytes at a time.
+const WHOLE: [u8; 2] = [255, 0];
+const WHOLE_SMALL: [u8; 2] = [10, 0];
+const IN_PIECES: [u8; 2] = [255, 3];
+
 /// The mask key of the RFC's examples (RFC 6455 §5.7).
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -32,6 +38,13 @@ pub fn seeds() -> Vec<Seed> {
         all.push(seed("cuts", name, &[&SERVER, &[3, 1, 2, 5], &server]));
         all.push(seed("frame", name, &[&SERVER, &server]));
         all.push(seed("frame", &format!("{name}-unmasked"), &[&CLIENT, &client]));
+        all.push(seed("differential", name, &[&IN_PIECES, &server]));
+    }
+    for (name, frames) in disputed_streams() {
+        all.push(seed("differential", name, &[&WHOLE_SMALL, &stream(&frames, Some(KEY))]));
+    }
+    for (name, bytes) in DISPUTED_FRAMES {
+        all.push(seed("differential", name, &[&WHOLE, bytes]));
     }
     for (name, bytes) in violations() {
         all.push(seed("cuts", name, &[&SERVER, &[3, 1, 2, 5], bytes]));
@@ -45,6 +58,7 @@ pub fn seeds() -> Vec<Seed> {
     {
         all.push(seed("mask", name, &[&[cut, 1], &KEY, &vec![b'm'; bytes]]));
     }
+    all.extend(choices().iter().map(|(name, choices)| seed("shard", name, &[choices])));
     all
 }
 
@@ -89,6 +103,49 @@ fn streams() -> Vec<(&'static str, Vec<Frame>)> {
         }),
     ]
 }
+
+/// Streams about which implementations disagree, and two at the limit, where they must not.
+fn disputed_streams() -> Vec<(&'static str, Vec<Frame>)> {
+    use Opcode::{Binary, Close, Continuation, Pong, Text};
+    let close = |code: u16, reason: &str| [&code.to_be_bytes(), reason.as_bytes()].concat();
+    vec![
+        ("close-1004", vec![(true, Close, close(1004, "reserved"))]),
+        ("close-1014", vec![(true, Close, close(1014, "gateway"))]),
+        ("close-too-long", vec![(true, Close, close(1000, &"x".repeat(124)))]),
+        ("pong-too-long", vec![(true, Pong, vec![0; 126])]),
+        ("at-limit", vec![(true, Binary, vec![0; 160])]),
+        (
+            "fragments-at-limit",
+            vec![(false, Binary, vec![0; 80]), (true, Continuation, vec![0; 80])],
+        ),
+        (
+            "fragments-too-big",
+            vec![(false, Binary, vec![0; 100]), (true, Continuation, vec![0; 100])],
+        ),
+        (
+            "message-replaced",
+            vec![
+                (false, Text, b"a".into()),
+                (false, Binary, b"b".into()),
+                (true, Continuation, vec![]),
+            ],
+        ),
+        (
+            "character-unfinished-in-fragments",
+            vec![(false, Text, b"a\xe2".into()), (true, Continuation, b"\x82".into())],
+        ),
+    ]
+}
+
+/// The same for frames that no encoder of ours would write, each of them whole.
+const DISPUTED_FRAMES: [(&str, &[u8]); 5] = [
+    ("mask-missing", &[0x81, 0x01, b'x']),
+    ("length-not-minimal", &[0x82, 0xfe, 0, 1, 0, 0, 0, 0, b'x']),
+    ("length-8-not-minimal", &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, b'x']),
+    ("ping-length-not-minimal", &[0x89, 0xfe, 0, 1, 0, 0, 0, 0, b'x']),
+    // The bad code comes first, but others look at the reason first.
+    ("close-code-and-reason-bad", &[0x88, 0x83, 0, 0, 0, 0, 0x03, 0xed, 0xff]),
+];
 
 /// Starts of frames that break a rule in the header.
 fn violations() -> [(&'static str, &'static [u8]); 9] {
@@ -157,3 +214,42 @@ const CLOSE_PAYLOADS: [(&str, &[u8]); 7] = [
     ("reason-bad", b"\x03\xe8\xed\xa0\x80"),
     ("reason-cut", b"\x03\xe8\xc3"),
 ];
+
+/// Choices for a world of shards. The first two dozen or so make its settings, the others its
+/// steps.
+fn choices() -> Vec<(String, Vec<u8>)> {
+    let mut all = vec![
+        // The mildest choice every time, another one, and everything in turn.
+        ("zeros".into(), vec![0; 300]),
+        ("ones".into(), vec![255; 300]),
+        ("counting".into(), (0..=255).cycle().take(1_000).collect()),
+        ("counting-down".into(), (0..=255).rev().cycle().take(1_000).collect()),
+    ];
+    let mut scatter = Scatter(0);
+    for bytes in [50, 100, 200, 400, 600, 800, 1_200, 2_000] {
+        all.push((format!("scattered-{bytes}"), scatter.bytes(bytes)));
+    }
+    // Steps that repeat: what is rare in scattered choices is done again and again.
+    for period in [3, 7, 11, 31, 61, 97, 131, 180] {
+        let settings = scatter.bytes(40);
+        let steps = scatter.bytes(period).into_iter().cycle().take(900);
+        all.push((format!("period-{period}"), settings.into_iter().chain(steps).collect()));
+    }
+    all
+}
+
+/// Bytes without a pattern, the same ones every time: splitmix64.
+struct Scatter(u64);
+
+impl Scatter {
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.byte()).collect()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 56) as u8
+    }
+}

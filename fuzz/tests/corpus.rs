@@ -9,7 +9,7 @@ const REPLAYED_MAX: usize = 20_000;
 
 #[test]
 fn every_input_of_the_corpora_passes() {
-    for (target, body) in TARGETS {
+    for &(target, body) in TARGETS {
         let mut replayed = 0;
         for entry in fs::read_dir(folder(target)).unwrap().take(REPLAYED_MAX) {
             let path = entry.unwrap().path();
@@ -38,7 +38,7 @@ fn the_seeds_are_in_the_corpora() {
 
 #[test]
 fn every_target_has_seeds_but_not_too_many() {
-    for (target, _) in TARGETS {
+    for &(target, _) in TARGETS {
         let count = seeds().iter().filter(|seed| seed.target == target).count();
         assert!((1..=40).contains(&count), "{target} has {count}");
     }

@@ -38,6 +38,8 @@ pub(super) struct Client {
     wire: SharedWire,
     model: SharedModel,
     pub(super) manners: Manners,
+    /// When it connected.
+    pub(super) born_ms: u64,
     stage: Stage,
     connection: Connection<MaskKeys>,
     /// Made and not yet written.
@@ -68,6 +70,7 @@ impl Client {
             wire: Rc::clone(&wire),
             model: Rc::clone(model),
             manners,
+            born_ms: 0,
             stage: Stage::Opening,
             connection: Connection::client(|| [0x5A, 0x01, 0xF0, 0x33]),
             out: Vec::new(),

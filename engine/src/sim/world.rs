@@ -70,6 +70,8 @@ pub(super) struct World {
 
 /// A clock that jumps further than any deadline of a run.
 const JUMP_MS: u64 = 7_000;
+/// Not above the shortest deadline of a run.
+const DEADLINE_MS_MIN: u64 = 1_000;
 
 impl World {
     pub(super) fn new(dice: Dice) -> Self {
@@ -152,7 +154,8 @@ impl World {
             () if self.dice.chance(hostile) => Manners::Slow,
             () => Manners::Polite,
         };
-        let (client, wire) = Client::new(self.clients.len(), &self.dice, &self.model, manners);
+        let (mut client, wire) = Client::new(self.clients.len(), &self.dice, &self.model, manners);
+        client.born_ms = self.kernel.now_ms.get();
         let number = self.clients.len();
         let is_hostile = manners == Manners::Hostile;
         self.model.borrow_mut().tenants.entry(number).or_default().is_hostile = is_hostile;
@@ -209,7 +212,11 @@ impl World {
     }
 
     fn pass_time(&mut self, ms: u64) {
-        self.kernel.now_ms.set(self.kernel.now_ms.get() + ms);
+        let now_ms = self.kernel.now_ms.get() + ms;
+        self.kernel.now_ms.set(now_ms);
+        // Whoever has been here for longer may meet a deadline, however small the steps.
+        let may_meet_one = |client: &&mut Client| now_ms - client.born_ms > DEADLINE_MS_MIN;
+        self.clients.iter_mut().filter(may_meet_one).for_each(|client| client.excused = true);
     }
 
     /// Another thread uses its handle.
