@@ -5,14 +5,11 @@
 use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response, accept_response};
 
 use super::deadlines::look_anew;
-use super::receive::{panicked, take_frames};
+use super::receive::{Failure, panicked, take_frames};
 use super::{Core, guard};
 use crate::conn::Conn;
 use crate::handler::{Answer, Handler};
 use crate::slot::{Head, Session, Slot, Stage, Told};
-
-/// Why a connection must be failed after its input: the code and the reason to send.
-type Failure = Option<(ringwire_proto::CloseCode, &'static str)>;
 
 /// Takes input before the request head is whole. Usually the head comes in one piece and is
 /// read where the kernel put it; only one in pieces is copied.
@@ -31,7 +28,10 @@ pub(super) fn take_head<H: Handler>(
                 slot.session.head = Some(Box::new(head));
                 None
             }
-            Err(error) => refuse(core, &mut slot.session, &error),
+            Err(error) => {
+                refuse(core, &mut slot.session, &error);
+                None
+            }
         };
     };
     head.bytes.extend_from_slice(input);
@@ -41,7 +41,10 @@ pub(super) fn take_head<H: Handler>(
             slot.session.head = Some(head);
             None
         }
-        Err(error) => refuse(core, &mut slot.session, &error),
+        Err(error) => {
+            refuse(core, &mut slot.session, &error);
+            None
+        }
     }
 }
 
@@ -56,13 +59,16 @@ fn take_request<H: Handler>(
     let (head, rest) = input.split_at_mut(head_bytes);
     let request = match Request::parse(head, &core.head_limits) {
         Ok(request) => request,
-        Err(error) => return refuse(core, &mut slot.session, &error),
+        Err(error) => {
+            refuse(core, &mut slot.session, &error);
+            return None;
+        }
     };
     match request.upgrade() {
         Ok(Some(offer)) => upgrade(handler, core, &mut slot.session, &request, &offer),
         Ok(None) => answer_request(handler, core, &mut slot.session, &request),
         Err(error) => refuse(core, &mut slot.session, &error),
-    };
+    }
     if slot.session.stage != Stage::Open {
         return None;
     }
@@ -78,7 +84,7 @@ fn upgrade<H: Handler>(
     session: &mut Session<H::State>,
     request: &Request<'_>,
     offer: &Offer<'_>,
-) -> Failure {
+) {
     let Some(upgrade) = guard(|| handler.on_upgrade(request, offer)) else {
         core.metrics.panics += 1;
         return respond(core, session, &Response::new(500), false);
@@ -104,7 +110,6 @@ fn upgrade<H: Handler>(
     session.stage = Stage::Open;
     look_anew(core, session);
     session.mark_dirty(core);
-    None
 }
 
 fn open<H: Handler>(
@@ -122,18 +127,18 @@ fn answer_request<H: Handler>(
     core: &mut Core,
     session: &mut Session<H::State>,
     request: &Request<'_>,
-) -> Failure {
+) {
     let response = guard(|| handler.on_request(request)).unwrap_or_else(|| {
         core.metrics.panics += 1;
         Response::new(500)
     });
-    respond(core, session, &response, request.method() == Method::Head)
+    respond(core, session, &response, request.method() == Method::Head);
 }
 
 /// The request itself is at fault.
-fn refuse<S>(core: &mut Core, session: &mut Session<S>, error: &RequestError) -> Failure {
+fn refuse<S>(core: &mut Core, session: &mut Session<S>, error: &RequestError) {
     core.metrics.handshakes_refused += 1;
-    respond(core, session, &error.response(), false)
+    respond(core, session, &error.response(), false);
 }
 
 /// Queues a response; the connection ends when it is out (RFC 9112 §9.6, `Connection:
@@ -143,9 +148,8 @@ pub(super) fn respond<S>(
     session: &mut Session<S>,
     response: &Response,
     head_only: bool,
-) -> Failure {
+) {
     session.writes.append(&mut core.pool, |out| response.write(out, head_only));
     session.peer_done = true;
     session.enter_closing(core);
-    None
 }

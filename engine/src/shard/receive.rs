@@ -11,7 +11,7 @@ use crate::handler::Handler;
 use crate::slot::{Session, Slot, Stage, Told};
 
 /// Why a connection must be failed after its input: the code and the reason to send.
-type Failure = Option<(CloseCode, &'static str)>;
+pub(super) type Failure = Option<(CloseCode, &'static str)>;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn on_received(
