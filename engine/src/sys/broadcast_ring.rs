@@ -324,6 +324,55 @@ mod tests {
         }
     }
 
+    /// What a reader has coming: plain queues, and a loss where one is full.
+    #[derive(Default)]
+    struct Naive {
+        coming: VecDeque<u64>,
+        lost: u64,
+        is_evicted: bool,
+    }
+
+    impl Naive {
+        fn publish(&mut self, entry: u64, capacity: usize) {
+            if self.coming.len() == capacity {
+                self.is_evicted = true;
+                self.lost += self.coming.drain(..).count() as u64;
+            }
+            match self.is_evicted {
+                true => self.lost += 1,
+                false => self.coming.push_back(entry),
+            }
+        }
+
+        fn read(&mut self, entries_max: usize) -> (u64, Vec<u64>) {
+            self.is_evicted = false;
+            let taken = self.coming.len().min(entries_max);
+            (std::mem::take(&mut self.lost), self.coming.drain(..taken).collect())
+        }
+    }
+
+    #[test]
+    fn behaves_like_a_plain_queue_for_each_reader() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for capacity in [1, 2, 8] {
+            let (mut publisher, mut readers) = broadcast_ring(capacity, usize::MAX, 3);
+            let mut naive: [Naive; 3] = Default::default();
+            for entry in 0..20_000 {
+                publisher.publish(entry, 1).unwrap();
+                naive.iter_mut().for_each(|naive| naive.publish(entry, capacity));
+                while random.bool() {
+                    let (reader, max) = (random.usize(..3), random.usize(..5));
+                    let mut entries = Vec::new();
+                    let lost = readers[reader].read(max, &mut entries);
+                    assert_eq!((lost, entries), naive[reader].read(max));
+                }
+                if random.u8(..4) == 0 {
+                    publisher.clear_read();
+                }
+            }
+        }
+    }
+
     /// Every entry is read once in order, or counted as lost; under contention.
     #[test]
     fn read_and_lost_add_up_across_threads() {
