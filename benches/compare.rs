@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use ringwire_bench::load::{Clients, Dialect, Load};
+use ringwire_bench::load::{Clients, Dialect, Load, Shape};
 use ringwire_bench::process::{Process, sibling};
 
 #[global_allocator]
@@ -14,15 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Echo throughput against the floor, side by side in one run.
 #[derive(Parser)]
 struct Options {
-    /// Number of connections.
-    #[arg(long, default_value_t = 100)]
-    connections: usize,
-    /// Messages in flight on each connection.
-    #[arg(long, default_value_t = 1)]
-    in_flight: usize,
-    /// Payload of a message, in bytes.
-    #[arg(long, default_value_t = 64)]
-    payload: usize,
+    #[command(flatten)]
+    shape: Shape,
     /// Rounds; each measures both servers.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
@@ -67,7 +60,11 @@ fn main() -> Result<(), String> {
     let [ringwire, floor] = &contenders;
     println!(
         "echo {} B x {} connections, {} in flight, {} rounds of {} s",
-        options.payload, options.connections, options.in_flight, options.rounds, options.seconds
+        options.shape.payload_bytes,
+        options.shape.connections,
+        options.shape.in_flight,
+        options.rounds,
+        options.seconds
     );
     contenders.iter().for_each(Contender::report);
     let pairs = ringwire.messages_per_second.iter().zip(&floor.messages_per_second);
@@ -90,13 +87,7 @@ fn contender(
 ) -> Result<Contender, String> {
     let arguments = [&["--listen", "127.0.0.1:0"], arguments].concat();
     let process = Process::start(options.server_cpu, &sibling(program)?, &arguments)?;
-    let clients = Clients::connect(&Load {
-        addr: process.addr,
-        dialect,
-        connections: options.connections,
-        in_flight: options.in_flight,
-        payload_bytes: options.payload,
-    })?;
+    let clients = Clients::connect(&Load { addr: process.addr, dialect, shape: options.shape })?;
     let (messages_per_second, cpu_micros_per_message) = (Vec::new(), Vec::new());
     Ok(Contender { name, process, clients, messages_per_second, cpu_micros_per_message })
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use ringwire_bench::load::{Clients, Dialect, Load};
+use ringwire_bench::load::{Clients, Dialect, Load, Shape};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,15 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Options {
     /// Where the server listens, `ADDR:PORT`.
     addr: SocketAddr,
-    /// Number of connections.
-    #[arg(long, default_value_t = 100)]
-    connections: usize,
-    /// Messages in flight on each connection.
-    #[arg(long, default_value_t = 1)]
-    in_flight: usize,
-    /// Payload of a message, in bytes.
-    #[arg(long, default_value_t = 64)]
-    payload: usize,
+    #[command(flatten)]
+    shape: Shape,
     /// Seconds to run.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -40,9 +33,7 @@ fn main() -> Result<(), String> {
     let mut clients = Clients::connect(&Load {
         addr: options.addr,
         dialect: Dialect::WebSocket,
-        connections: options.connections,
-        in_flight: options.in_flight,
-        payload_bytes: options.payload,
+        shape: options.shape,
     })?;
     let (messages, seconds) = clients.run(Duration::from_secs_f64(options.seconds));
     println!("{messages} messages in {seconds:.1} s: {:.0} messages/s", messages as f64 / seconds);

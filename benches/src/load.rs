@@ -26,11 +26,21 @@ pub struct Load {
     pub addr: SocketAddr,
     /// What it speaks.
     pub dialect: Dialect,
-    /// Number of connections.
+    /// How much of it.
+    pub shape: Shape,
+}
+
+/// How much load, as every tool takes it on its command line.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Shape {
+    /// Number of connections
+    #[arg(long, default_value_t = 100)]
     pub connections: usize,
-    /// Messages in flight on each.
+    /// Messages in flight on each connection
+    #[arg(long, default_value_t = 1)]
     pub in_flight: usize,
-    /// Payload of a message.
+    /// Payload of a message, in bytes
+    #[arg(long = "payload", default_value_t = 64)]
     pub payload_bytes: usize,
 }
 
@@ -68,7 +78,7 @@ impl Clients {
     ///
     /// Connecting, the handshake or the ring failed.
     pub fn connect(load: &Load) -> Result<Self, String> {
-        let payload: Vec<u8> = (0..load.payload_bytes).map(|index| index as u8).collect();
+        let payload: Vec<u8> = (0..load.shape.payload_bytes).map(|index| index as u8).collect();
         let mut request = Vec::new();
         Outgoing::client(|| KEY).message(&mut request, Message::Binary(&payload));
         let mut answer = Vec::new();
@@ -81,8 +91,8 @@ impl Clients {
         let config = RingConfig::default();
         let copies = (config.receive_buffer_bytes / answer.len()) + 2;
         let mut driver = UringDriver::new(&config, None).map_err(|error| format!("{error:?}"))?;
-        let mut clients = Vec::with_capacity(load.connections);
-        for _ in 0..load.connections {
+        let mut clients = Vec::with_capacity(load.shape.connections);
+        for _ in 0..load.shape.connections {
             let stream = connect(load)?;
             let socket = driver.adopt(stream);
             clients.push(Client { socket, sending: false, owed: 0, received_bytes: 0 });
@@ -91,7 +101,7 @@ impl Clients {
         let mut clients = Self {
             driver,
             clients,
-            in_flight: load.in_flight,
+            in_flight: load.shape.in_flight,
             request,
             answers: answer.repeat(copies),
             answer_bytes,
