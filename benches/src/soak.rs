@@ -146,7 +146,8 @@ impl Soak {
             Ok(Heard::Message(echo)) if echo == payload => Ok(()),
             Ok(Heard::Close(code)) => Err(Some(code)),
             Ok(Heard::End) => Err(None),
-            Ok(Heard::Message(_)) | Err(_) => {
+            other => {
+                eprintln!("an echo of {} bytes was lost: {}", payload.len(), describe(&other));
                 add(&self.tally.echoes_lost);
                 Err(None)
             }
@@ -265,6 +266,17 @@ impl Soak {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// What came in the place of an echo, in few words.
+fn describe(heard: &std::io::Result<Heard>) -> String {
+    match heard {
+        Ok(Heard::Message(message)) => {
+            let start = &message[..message.len().min(16)];
+            format!("{} other bytes came, from {start:?} on", message.len())
+        }
+        other => format!("{other:?}"),
     }
 }
 
