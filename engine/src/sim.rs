@@ -50,16 +50,6 @@ pub fn run_input(input: &[u8]) -> Outcome {
 mod tests {
     use super::*;
 
-    /// Seeds that every test run replays. Add one here for each bug a longer run has found.
-    const FOUND: [u64; 0] = [];
-
-    #[test]
-    fn seeds_that_found_bugs_find_none_any_more() {
-        for seed in FOUND {
-            let _ = run_seed(seed);
-        }
-    }
-
     #[test]
     fn a_fixed_list_of_seeds_keeps_every_rule() {
         const SEEDS: u64 = 1_000;

@@ -204,7 +204,6 @@ pub(super) fn tell_closed<H: Handler>(
 }
 
 /// A message has begun without being whole, or is whole now: its deadline starts or ends.
-#[cold]
 fn note_mid_message<S>(core: &mut Core, session: &mut Session<S>, is_mid_message: bool) {
     session.mid_message = is_mid_message;
     if is_mid_message && session.stage == Stage::Open && core.config.message_timeout_ms > 0 {

@@ -266,9 +266,7 @@ impl Client {
         }
         text.push(' ');
         text.push_str(&"é".repeat(self.dice.below(*self.dice.pick(&[3, 80, 500]))));
-        if text.ends_with('!') || text.contains('!') || text.contains('c') {
-            self.excused |= text.contains('!');
-        }
+        self.excused |= text.contains('!');
         let Self { connection, out, dice, .. } = self;
         if dice.chance(70) {
             connection.message(out, Message::Text(&text));

@@ -241,8 +241,11 @@ impl World {
             let _ = self.handle.publish(topic, payload.as_str());
             return;
         }
-        let ids: Vec<_> =
-            self.model.borrow().tenants.values().filter_map(|tenant| tenant.id).collect();
+        let mut model = self.model.borrow_mut();
+        let ids: Vec<_> = model.tenants.values().filter_map(|tenant| tenant.id).collect();
+        // Whichever of them is chosen below.
+        model.tenants.values_mut().for_each(|tenant| tenant.may_fill_unseen = true);
+        drop(model);
         if let Some(&id) = (!ids.is_empty()).then(|| self.dice.pick(&ids)) {
             if self.dice.chance(80) {
                 let payload = self.model.borrow_mut().foreign_payload("direct");
