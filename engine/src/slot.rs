@@ -44,6 +44,25 @@ pub(crate) enum Told {
     Closed,
 }
 
+/// What is still to come from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerSide {
+    /// Messages, or the answer to our Close.
+    Open,
+    /// Nothing: once our bytes are out, so is our FIN.
+    Done,
+    /// Its FIN has come.
+    Ended,
+}
+
+/// What a few connections have and most do not.
+pub(crate) enum Pending {
+    /// A request head that came in pieces; while `Opening`.
+    Head(Head),
+    /// The newest ping's payload, while there is no room for its pong.
+    Pong(Vec<u8>),
+}
+
 /// A request head that came in pieces.
 pub(crate) struct Head {
     pub(crate) scan: HeadScan,
@@ -57,10 +76,10 @@ pub(crate) struct Slot<S> {
     pub(crate) session: Session<S>,
 }
 
-/// Every idle connection takes this much; whoever makes it more should know. (The simulator's
-/// sockets are larger.)
+/// Two cache lines, and what every idle connection takes; whoever makes it more should know.
+/// (The simulator's sockets are larger.)
 #[cfg(not(any(test, feature = "sim")))]
-const _: () = assert!(size_of::<Slot<()>>() <= 216);
+const _: () = assert!(size_of::<Option<Slot<()>>>() == 128);
 
 pub(crate) struct Session<S> {
     pub(crate) key: Key,
@@ -77,10 +96,7 @@ pub(crate) struct Session<S> {
     pub(crate) failing: bool,
     /// Above `write_bytes_mark`; `on_drain` is owed.
     pub(crate) over_mark: bool,
-    /// The peer's FIN has come.
-    pub(crate) end_seen: bool,
-    /// Nothing more is expected from the peer: once our bytes are out, so is our FIN.
-    pub(crate) peer_done: bool,
+    pub(crate) peer_side: PeerSide,
     /// A ping went unanswered since `pinged_ms`.
     pub(crate) pinged: bool,
     /// A message or frame is unfinished since `since_ms`.
@@ -100,10 +116,7 @@ pub(crate) struct Session<S> {
     pub(crate) drained_bytes: u32,
     pub(crate) writes: WriteBuffer,
     pub(crate) subscriptions: Option<Box<Subscriptions>>,
-    pub(crate) head: Option<Box<Head>>,
-    /// The newest ping's payload, while there is no room for its pong.
-    #[allow(clippy::box_collection)] // a thin pointer: almost every slot has none
-    pub(crate) owed_pong: Option<Box<Vec<u8>>>,
+    pub(crate) pending: Option<Box<Pending>>,
     /// The application's; from the upgrade on.
     pub(crate) state: Option<S>,
 }
@@ -122,8 +135,7 @@ impl<S> Slot<S> {
                 dirty: false,
                 failing: false,
                 over_mark: false,
-                end_seen: false,
-                peer_done: false,
+                peer_side: PeerSide::Open,
                 pinged: false,
                 mid_message: false,
                 outgoing: Outgoing::server(),
@@ -136,8 +148,7 @@ impl<S> Slot<S> {
                 drained_bytes: 0,
                 writes: WriteBuffer::default(),
                 subscriptions: None,
-                head: None,
-                owed_pong: None,
+                pending: None,
                 state: None,
             },
         }
@@ -290,7 +301,7 @@ impl<S> Session<S> {
     /// has read what it was sent (§5.5.3 allows to answer only that one).
     pub(crate) fn pong(&mut self, core: &mut Core, payload: &[u8]) {
         if self.writes.unsent_bytes() > core.config.write_bytes_mark {
-            self.owed_pong = Some(Box::new(payload.to_vec()));
+            self.pending = Some(Box::new(Pending::Pong(payload.to_vec())));
             return;
         }
         self.control(core, |outgoing, out| outgoing.pong(out, payload).is_ok());
@@ -332,6 +343,14 @@ impl<S> Session<S> {
         let Self { outgoing, writes, .. } = self;
         writes.append(&mut core.pool, |out| outgoing.close(out, code, reason));
         self.enter_closing(core);
+    }
+
+    /// The peer sends nothing more that matters.
+    pub(crate) fn expect_no_more(&mut self, core: &mut Core) {
+        if self.peer_side == PeerSide::Open {
+            self.peer_side = PeerSide::Done;
+        }
+        self.mark_dirty(core);
     }
 
     /// From here on the connection only gets rid of its last bytes.

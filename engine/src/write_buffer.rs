@@ -1,5 +1,5 @@
 //! What a connection has yet to send: *sealed* bytes, which the driver has or will get
-//! next, and one *open* buffer, to which frames are appended meanwhile. Also the pool the
+//! next, and behind them one *open* buffer, to which frames are appended meanwhile. Also the pool the
 //! open buffers come from, so that an idle connection has none.
 //!
 //! Order out is order in. This file never sends and never limits: it counts.
@@ -15,13 +15,11 @@ const COPY_BYTES_MAX: usize = 4_096;
 
 #[derive(Default)]
 pub(crate) struct WriteBuffer {
-    /// Goes out before everything else here: inline, so that a publish to an idle
-    /// connection allocates nothing.
-    first: Option<Outbound>,
-    /// Goes out between `first` and `open`; used only by connections that fall behind.
+    /// Goes out last: the open buffer, or a run that was published to an idle connection.
+    last: Option<Outbound>,
+    /// Goes out before `last`; used only by connections that fall behind.
     #[allow(clippy::box_collection)] // a thin pointer: almost every connection has none
     sealed: Option<Box<VecDeque<Outbound>>>,
-    open: Vec<u8>,
     /// All bytes not yet taken by the kernel, those in flight included.
     unsent_bytes: usize,
     /// How much of the outbound in flight the kernel has taken by short sends.
@@ -38,7 +36,7 @@ impl WriteBuffer {
     /// Whether anything waits for a send (bytes in flight do not).
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.open.is_empty() || self.first.is_some() || self.sealed.is_some()
+        self.sealed.is_some() || self.last.as_ref().is_some_and(|last| !last.as_slice().is_empty())
     }
 
     /// Lets `append` add bytes at the end.
@@ -48,13 +46,34 @@ impl WriteBuffer {
         pool: &mut BufferPool,
         append: impl FnOnce(&mut Vec<u8>) -> R,
     ) -> R {
-        if self.open.capacity() == 0 {
-            self.open = pool.take();
-        }
-        let before = self.open.len();
-        let result = append(&mut self.open);
-        self.unsent_bytes += self.open.len() - before;
+        let open = match &mut self.last {
+            Some(Outbound::Own(open)) => open,
+            _ => self.open(pool),
+        };
+        let before = open.len();
+        let result = append(open);
+        self.unsent_bytes += open.len() - before;
         result
+    }
+
+    /// Puts an open buffer at the end, where there is none.
+    fn open(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
+        let mut open = pool.take();
+        match self.last.take() {
+            Some(Outbound::Run(run)) if run.as_slice().len() <= COPY_BYTES_MAX => {
+                open.extend_from_slice(run.as_slice());
+            }
+            Some(last) => self.seal(last),
+            None => {}
+        }
+        match self.last.insert(Outbound::Own(open)) {
+            Outbound::Own(open) => open,
+            Outbound::Run(_) => unreachable!("inserted just before"),
+        }
+    }
+
+    fn seal(&mut self, outbound: Outbound) {
+        self.sealed.get_or_insert_default().push_back(outbound);
     }
 
     /// Adds a run at the end: by reference where that saves a copy, else by copying.
@@ -64,16 +83,14 @@ impl WriteBuffer {
         // A reference keeps the whole run: worth it only for most of one, lest a slow
         // subscriber of a quiet topic hold what busy ones published.
         let is_most_of_it = bytes * 2 >= run.bytes.len();
-        if is_most_of_it && !in_flight && !self.is_waiting() {
+        let is_alone = !in_flight && !self.is_waiting();
+        if is_most_of_it && (is_alone || bytes > COPY_BYTES_MAX) {
             self.unsent_bytes += bytes;
-            self.first = Some(Outbound::Run(run));
-        } else if is_most_of_it && bytes > COPY_BYTES_MAX {
-            self.unsent_bytes += bytes;
-            let sealed = self.sealed.get_or_insert_default();
-            if !self.open.is_empty() {
-                sealed.push_back(Outbound::Own(std::mem::take(&mut self.open)));
+            if let Some(last) = self.last.replace(Outbound::Run(run))
+                && !last.as_slice().is_empty()
+            {
+                self.seal(last);
             }
-            sealed.push_back(Outbound::Run(run));
         } else {
             self.append(pool, |open| open.extend_from_slice(run.as_slice()));
         }
@@ -83,9 +100,6 @@ impl WriteBuffer {
     #[inline]
     pub(crate) fn next_outbound(&mut self) -> Option<Outbound> {
         self.sent_bytes = 0;
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
         if let Some(sealed) = &mut self.sealed {
             let outbound = sealed.pop_front();
             if sealed.is_empty() {
@@ -93,8 +107,7 @@ impl WriteBuffer {
             }
             return outbound;
         }
-        let open = std::mem::take(&mut self.open);
-        if open.is_empty() { None } else { Some(Outbound::Own(open)) }
+        self.last.take().filter(|last| !last.as_slice().is_empty())
     }
 
     /// The kernel took `bytes` more of `outbound`. Returns it with the offset to go on from
@@ -117,7 +130,7 @@ impl WriteBuffer {
 
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn owns_nothing(&self) -> bool {
-        self.open.capacity() == 0 && self.first.is_none() && self.sealed.is_none()
+        self.last.is_none() && self.sealed.is_none()
     }
 
     /// Drops everything that waits.
@@ -210,7 +223,7 @@ mod tests {
         assert_eq!(buffer.unsent_bytes(), 20 + large.len());
         let (out, sends) = drain(&mut buffer, &mut pool);
         assert_eq!(out, [b"run1own1run2".as_slice(), &large, b"own2run3"].concat());
-        assert_eq!(sends, 4);
+        assert_eq!(sends, 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     close::Close,
     error::ProtocolError,
     frame::{self, Header, Opcode},
-    incoming::{Incoming, IncomingLimits, Progress, Step},
+    incoming::{Incoming, IncomingLimits, Progress},
     mask,
     message::{Kind, Message},
 };
@@ -62,7 +62,7 @@ impl<'a> Events<'a> {
     #[inline]
     pub fn next(&mut self) -> Option<Result<Event<'_>, ProtocolError>> {
         self.lent = Vec::new();
-        if matches!(self.incoming.step, Step::Rest) {
+        if self.incoming.is_at_rest() {
             let max = self.limits.message_bytes_max;
             match frame::split_whole(mem::take(&mut self.input), self.incoming.role, max) {
                 Ok(whole) => {
@@ -85,19 +85,20 @@ impl<'a> Events<'a> {
     #[inline(never)]
     fn next_in_steps(&mut self) -> Option<Result<Event<'_>, ProtocolError>> {
         loop {
-            let partial = match self.incoming.step {
-                Step::Ended => {
-                    self.input = &mut [];
-                    return None;
-                }
-                Step::Payload(partial) => partial,
-                Step::Rest | Step::Between | Step::Header { .. } => {
+            if self.incoming.is_ended() {
+                self.input = &mut [];
+                return None;
+            }
+            let partial = match self.incoming.partial() {
+                Some(partial) => partial,
+                None => {
                     let header = match self.incoming.take_header(&mut self.input, self.limits) {
                         Ok(Some(header)) => header,
                         Ok(None) => return None,
                         Err(error) => return self.incoming.fail(error),
                     };
                     if self.is_whole(&header) {
+                        self.incoming.pass_over_frame();
                         return self.lend_in_place(&header);
                     }
                     self.incoming.start_payload(&header)

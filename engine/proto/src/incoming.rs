@@ -3,7 +3,7 @@
 //! Never answers (that is [`Outgoing`](crate::Outgoing)'s part), never reads a clock, and never
 //! believes a declared length: memory follows the bytes that came.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::mem;
 
 use crate::{
@@ -60,41 +60,48 @@ impl Default for IncomingLimits {
 /// The state of what a peer sends. Between messages it owns no heap memory.
 #[derive(Debug)]
 pub struct Incoming {
+    /// What has come in part, if anything has; behind a pointer, since most connections have
+    /// nothing of the kind at most times.
+    unfinished: Option<Box<Unfinished>>,
+    /// The peer has closed or broken the protocol; nothing is looked at any more.
+    ended: bool,
+    pub(crate) role: Role,
+}
+
+// Every connection has one, idle or not.
+const _: () = assert!(size_of::<Incoming>() == 16);
+
+/// A frame or message of which more is to come.
+#[derive(Debug, Default)]
+struct Unfinished {
     /// The message so far, behind it the part of a control frame that cut into it.
     buffer: Vec<u8>,
-    pub(crate) step: Step,
+    step: Step,
     /// Bytes at the start of `buffer` settled as UTF-8. 0 ≤ here ≤ `buffer.len()`.
     settled_bytes: usize,
     /// Fragments of the message so far.
     fragments: u32,
     /// The message under way, if it is fragmented.
     fragmented: Option<Kind>,
-    pub(crate) role: Role,
 }
 
-// Every connection has one, idle or not; 72 bytes is what its slot has room for.
-const _: () = assert!(size_of::<Incoming>() <= 72);
-
-/// Where in the stream of frames we are.
+/// Where in the stream of frames we are, while anything is unfinished.
 ///
 /// ```text
-///   Rest ── part of a header ──▶ Header ── all of it ──▶ Payload ── its last byte ──▶ Rest
-///     └── a whole frame ──▶ Rest                any of them ── Close, violation ──▶ Ended
+///   rest ── part of a header ──▶ Header ── all of it ──▶ Payload ── its last byte ──▶ rest
+///     └── a whole frame ──▶ rest                any of them ── Close, violation ──▶ ended
 /// ```
 ///
-/// Inside a fragmented message, Between stands in the place of Rest.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
-    /// Nothing is unfinished.
-    Rest,
+/// Inside a fragmented message, `Between` stands in the place of rest.
+#[derive(Clone, Copy, Debug, Default)]
+enum Step {
     /// No frame is unfinished, a fragmented message is.
+    #[default]
     Between,
     /// The first `len` bytes of a header.
     Header { bytes: [u8; HEADER_BYTES_MAX], len: u8 },
     /// A frame whose payload is not all there.
     Payload(Partial),
-    /// The peer has closed or broken the protocol; nothing is looked at any more.
-    Ended,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,14 +132,7 @@ impl Incoming {
     /// The start of a connection. `role` is ours: a server requires masked frames, a client
     /// unmasked ones.
     pub const fn new(role: Role) -> Self {
-        Self {
-            buffer: Vec::new(),
-            step: Step::Rest,
-            settled_bytes: 0,
-            fragments: 0,
-            fragmented: None,
-            role,
-        }
+        Self { unfinished: None, ended: false, role }
     }
 
     /// Takes the next bytes of the peer and lends what is in them, one event at a time.
@@ -152,7 +152,7 @@ impl Incoming {
     /// Whether nothing is unfinished. An idle half owns no heap memory.
     #[inline]
     pub const fn is_idle(&self) -> bool {
-        matches!(self.step, Step::Rest | Step::Ended)
+        self.unfinished.is_none()
     }
 
     /// Whether a frame or a fragmented message is unfinished: the time for a deadline to run.
@@ -164,13 +164,27 @@ impl Incoming {
     /// Whether the peer has closed or broken the protocol, so that no event will follow.
     #[inline]
     pub const fn is_ended(&self) -> bool {
-        matches!(self.step, Step::Ended)
+        self.ended
     }
 
     /// Heap bytes held for the unfinished message: at most twice what came of it, plus 4 KiB.
     #[inline]
-    pub const fn buffered_bytes(&self) -> usize {
-        self.buffer.capacity()
+    pub fn buffered_bytes(&self) -> usize {
+        self.unfinished.as_ref().map_or(0, |unfinished| unfinished.buffer.capacity())
+    }
+
+    /// Whether the next byte is the first of a message or of a control frame.
+    #[inline]
+    pub(crate) const fn is_at_rest(&self) -> bool {
+        self.unfinished.is_none() && !self.ended
+    }
+
+    /// The frame whose payload is not all there, if that is where we are.
+    pub(crate) fn partial(&self) -> Option<Partial> {
+        match self.unfinished.as_ref()?.step {
+            Step::Payload(partial) => Some(partial),
+            Step::Between | Step::Header { .. } => None,
+        }
     }
 
     /// The next header, if its bytes are all there; takes them out of `input`.
@@ -179,8 +193,8 @@ impl Incoming {
         input: &mut &mut [u8],
         limits: &IncomingLimits,
     ) -> Result<Option<Header>, ProtocolError> {
-        let (mut bytes, len) = match self.step {
-            Step::Header { bytes, len } => (bytes, usize::from(len)),
+        let (mut bytes, len) = match self.unfinished.as_ref().map(|unfinished| unfinished.step) {
+            Some(Step::Header { bytes, len }) => (bytes, usize::from(len)),
             _ => ([0; HEADER_BYTES_MAX], 0),
         };
         let copied = input.len().min(HEADER_BYTES_MAX - len);
@@ -188,14 +202,13 @@ impl Incoming {
         match self.check_header(&bytes[..len + copied], limits)? {
             Some((header, header_bytes)) => {
                 cut(input, header_bytes - len);
-                self.rest_or_between();
                 Ok(Some(header))
             }
             None => {
                 // Too short for a header, so the copy has taken all there was.
                 cut(input, copied);
                 if len + copied > 0 {
-                    self.step = Step::Header { bytes, len: (len + copied) as u8 };
+                    self.unfinished_mut().step = Step::Header { bytes, len: (len + copied) as u8 };
                 }
                 Ok(None)
             }
@@ -204,15 +217,24 @@ impl Incoming {
 
     /// Whether this frame can be lent where it lies, once all of it is there: a control frame or a
     /// message of one frame.
-    pub(crate) const fn is_lent_in_place(&self, header: &Header) -> bool {
-        header.opcode.is_control() || (header.fin && self.fragmented.is_none())
+    pub(crate) fn is_lent_in_place(&self, header: &Header) -> bool {
+        header.opcode.is_control() || (header.fin && self.fragmented().is_none())
+    }
+
+    /// A frame has been lent where it lies.
+    pub(crate) fn pass_over_frame(&mut self) {
+        if self.unfinished.is_some() {
+            self.rest_or_between();
+        }
     }
 
     /// Takes in a header whose payload goes through the buffer.
     pub(crate) fn start_payload(&mut self, header: &Header) -> Partial {
-        if !self.is_lent_in_place(header) {
-            self.fragmented.get_or_insert(kind(header.opcode));
-            self.fragments = self.fragments.saturating_add(1);
+        let is_fragment = !self.is_lent_in_place(header);
+        let unfinished = self.unfinished_mut();
+        if is_fragment {
+            unfinished.fragmented.get_or_insert(kind(header.opcode));
+            unfinished.fragments = unfinished.fragments.saturating_add(1);
         }
         Partial {
             opcode: header.opcode,
@@ -231,34 +253,36 @@ impl Incoming {
     ) -> Result<Progress, ProtocolError> {
         let piece_bytes = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
         let piece = cut(input, piece_bytes.min(input.len()));
-        self.append(&mut partial, piece);
+        let unfinished = self.unfinished_mut();
+        unfinished.append(&mut partial, piece);
         if partial.opcode.is_control() {
             if partial.remaining > 0 {
-                self.step = Step::Payload(partial);
+                unfinished.step = Step::Payload(partial);
                 return Ok(Progress::Unfinished);
             }
             return Ok(Progress::Control(partial.opcode, self.finish_control(&partial)));
         }
-        let kind = self.fragmented.unwrap_or(kind(partial.opcode));
+        let kind = unfinished.fragmented.unwrap_or(kind(partial.opcode));
         if partial.remaining == 0 && partial.fin {
             return Ok(Progress::Message(kind, self.finish_message()));
         }
         // §8.1: a text fails as soon as it cannot become valid.
         if kind == Kind::Text {
-            self.settled_bytes += utf8::settled_bytes(&self.buffer[self.settled_bytes..])?;
+            let unsettled = &unfinished.buffer[unfinished.settled_bytes..];
+            unfinished.settled_bytes += utf8::settled_bytes(unsettled)?;
         }
         if partial.remaining > 0 {
-            self.step = Step::Payload(partial);
+            unfinished.step = Step::Payload(partial);
             return Ok(Progress::Unfinished);
         }
-        self.rest_or_between();
+        unfinished.step = Step::Between;
         Ok(Progress::Fragment)
     }
 
     /// The peer has said its last word.
     #[cold]
     pub(crate) fn end(&mut self) {
-        *self = Self { step: Step::Ended, ..Self::new(self.role) };
+        *self = Self { ended: true, ..Self::new(self.role) };
     }
 
     /// The peer has broken the protocol.
@@ -291,7 +315,7 @@ impl Incoming {
 
     /// §5.4: fragments of one message follow each other, with nothing but control frames between.
     fn check_order(&self, opcode: Opcode) -> Result<(), ProtocolError> {
-        match (opcode, self.fragmented) {
+        match (opcode, self.fragmented()) {
             (Opcode::Continuation, None) => Err(ProtocolError::NothingToContinue),
             (Opcode::Text | Opcode::Binary, Some(_)) => Err(ProtocolError::MessageInterrupted),
             _ => Ok(()),
@@ -303,20 +327,55 @@ impl Incoming {
         if header.opcode.is_control() {
             return Ok(());
         }
-        let message_bytes = (self.buffer.len() as u64).saturating_add(header.payload_bytes);
+        let (so_far_bytes, fragments) = self
+            .unfinished
+            .as_ref()
+            .map_or((0, 0), |unfinished| (unfinished.buffer.len() as u64, unfinished.fragments));
+        let message_bytes = so_far_bytes.saturating_add(header.payload_bytes);
         if message_bytes > limits.message_bytes_max as u64 {
             return Err(ProtocolError::MessageTooBig);
         }
         if self.is_lent_in_place(header) {
             return Ok(());
         }
-        let charge_bytes = limits.charge_bytes(u64::from(self.fragments) + 1);
+        let charge_bytes = limits.charge_bytes(u64::from(fragments) + 1);
         if message_bytes.saturating_add(charge_bytes) > limits.cost_bytes_max() {
             return Err(ProtocolError::TooManyFragments);
         }
         Ok(())
     }
 
+    fn fragmented(&self) -> Option<Kind> {
+        self.unfinished.as_ref()?.fragmented
+    }
+
+    fn unfinished_mut(&mut self) -> &mut Unfinished {
+        self.unfinished.get_or_insert_default()
+    }
+
+    fn rest_or_between(&mut self) {
+        match &mut self.unfinished {
+            Some(unfinished) if unfinished.fragmented.is_some() => unfinished.step = Step::Between,
+            unfinished => *unfinished = None,
+        }
+    }
+
+    /// Hands out the message; what is left owns nothing.
+    fn finish_message(&mut self) -> Vec<u8> {
+        self.unfinished.take().map_or_else(Vec::new, |unfinished| unfinished.buffer)
+    }
+
+    /// Hands out the control payload; what is left is the message it cut into, if any.
+    fn finish_control(&mut self, partial: &Partial) -> Vec<u8> {
+        let unfinished = self.unfinished_mut();
+        let message_bytes = unfinished.buffer.len() - usize::from(partial.control_bytes);
+        let payload = unfinished.buffer.split_off(message_bytes);
+        self.rest_or_between();
+        payload
+    }
+}
+
+impl Unfinished {
     fn append(&mut self, partial: &mut Partial, piece: &mut [u8]) {
         mask::unmask(piece, partial.key);
         partial.key = mask::rotate(partial.key, piece.len());
@@ -343,27 +402,6 @@ impl Incoming {
             capacity = capacity.min(needed.saturating_add(remaining));
         }
         self.buffer.reserve_exact(capacity - self.buffer.len());
-    }
-
-    fn rest_or_between(&mut self) {
-        self.step = match self.fragmented {
-            Some(_) => Step::Between,
-            None => Step::Rest,
-        };
-    }
-
-    /// Hands out the message; what is left owns nothing.
-    fn finish_message(&mut self) -> Vec<u8> {
-        mem::replace(self, Self::new(self.role)).buffer
-    }
-
-    /// Hands out the control payload; what is left is the message it cut into, if any.
-    fn finish_control(&mut self, partial: &Partial) -> Vec<u8> {
-        self.rest_or_between();
-        if self.fragmented.is_none() {
-            return mem::take(&mut self.buffer);
-        }
-        self.buffer.split_off(self.buffer.len() - usize::from(partial.control_bytes))
     }
 }
 

@@ -10,7 +10,7 @@ use super::receive::tell_closed;
 use super::{Shard, guard};
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
-use crate::slot::Stage;
+use crate::slot::{PeerSide, Stage};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Fails a connection (RFC 6455 §7.1.7): our Close goes out, and the peer's is not
@@ -25,8 +25,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 session.begin_close(&mut self.core, code, reason);
                 // Only now: behind what did not fit nothing that was published may slip in.
                 session.failing = false;
-                session.peer_done = true;
-                session.mark_dirty(&mut self.core);
+                session.expect_no_more(&mut self.core);
                 self.tell_closed(key, code, reason);
             }
             Stage::Opening | Stage::Draining => self.cut_off(key, code, reason),
@@ -86,10 +85,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             return;
         };
         let session = &mut slot.session;
-        if session.stage != Stage::Closing || !session.peer_done {
+        if session.stage != Stage::Closing || session.peer_side == PeerSide::Open {
             return;
         }
-        if session.end_seen {
+        if session.peer_side == PeerSide::Ended {
             // The peer's FIN is here: nothing can be unread, closing sends no reset.
             self.cut_off(key, CloseCode::ABNORMAL, "");
             return self.release(key);

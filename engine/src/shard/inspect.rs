@@ -6,7 +6,7 @@ use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::metrics::Metrics;
 use crate::sim::Outstanding;
-use crate::slot::{Session, Stage, Told};
+use crate::slot::{PeerSide, Session, Stage, Told};
 
 impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     pub(crate) fn driver(&self) -> &D {
@@ -52,7 +52,10 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             assert!(receives || sends || session.dirty, "dying and never freed");
             return;
         }
-        assert!(receives || session.end_seen, "nothing will be received any more");
+        assert!(
+            receives || session.peer_side == PeerSide::Ended,
+            "nothing will be received any more"
+        );
         assert!(self.core.timers.is_scheduled(session.key.slot), "no deadline");
         if !session.sending && session.writes.is_waiting() {
             assert!(session.dirty, "bytes that nobody will send");

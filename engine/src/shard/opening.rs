@@ -9,7 +9,7 @@ use super::receive::{Failure, panicked, take_frames};
 use super::{Core, guard};
 use crate::conn::Conn;
 use crate::handler::{Answer, Handler};
-use crate::slot::{Head, Session, Slot, Stage, Told};
+use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
 
 /// Takes input before the request head is whole. Usually the head comes in one piece and is
 /// read where the kernel put it; only one in pieces is copied.
@@ -19,26 +19,22 @@ pub(super) fn take_head<H: Handler>(
     slot: &mut Slot<H::State>,
     input: &mut [u8],
 ) -> Failure {
-    let Some(mut head) = slot.session.head.take() else {
-        let mut scan = HeadScan::default();
-        return match scan.scan(input, &core.head_limits) {
-            Ok(Some(head_bytes)) => take_request(handler, core, slot, input, head_bytes),
-            Ok(None) => {
-                let head = Head { scan, bytes: input.to_vec() };
-                slot.session.head = Some(Box::new(head));
-                None
-            }
-            Err(error) => {
-                refuse(core, &mut slot.session, &error);
-                None
-            }
-        };
+    let (mut scan, mut earlier) = match slot.session.pending.take().map(|pending| *pending) {
+        Some(Pending::Head(head)) => (head.scan, head.bytes),
+        _ => (HeadScan::default(), Vec::new()),
     };
-    head.bytes.extend_from_slice(input);
-    match head.scan.scan(&head.bytes, &core.head_limits) {
-        Ok(Some(head_bytes)) => take_request(handler, core, slot, &mut head.bytes, head_bytes),
+    let is_first = earlier.is_empty();
+    let input = if is_first {
+        input
+    } else {
+        earlier.extend_from_slice(input);
+        &mut earlier
+    };
+    match scan.scan(input, &core.head_limits) {
+        Ok(Some(head_bytes)) => take_request(handler, core, slot, input, head_bytes),
         Ok(None) => {
-            slot.session.head = Some(head);
+            let bytes = if is_first { input.to_vec() } else { earlier };
+            slot.session.pending = Some(Box::new(Pending::Head(Head { scan, bytes })));
             None
         }
         Err(error) => {
@@ -150,6 +146,6 @@ pub(super) fn respond<S>(
     head_only: bool,
 ) {
     session.writes.append(&mut core.pool, |out| response.write(out, head_only));
-    session.peer_done = true;
+    session.expect_no_more(core);
     session.enter_closing(core);
 }

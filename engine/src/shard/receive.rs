@@ -8,7 +8,7 @@ use super::{Core, Shard, guard};
 use crate::conn::Conn;
 use crate::driver::{Driver, Errno, Key, Lease};
 use crate::handler::Handler;
-use crate::slot::{Session, Slot, Stage, Told};
+use crate::slot::{PeerSide, Session, Slot, Stage, Told};
 
 /// Why a connection must be failed after its input: the code and the reason to send.
 pub(super) type Failure = Option<(CloseCode, &'static str)>;
@@ -69,12 +69,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             return;
         };
         let session = &mut slot.session;
-        session.end_seen = true;
+        session.peer_side = PeerSide::Ended;
         match session.stage {
-            Stage::Closing => {
-                session.peer_done = true;
-                session.mark_dirty(&mut self.core);
-            }
+            Stage::Closing => session.mark_dirty(&mut self.core),
             Stage::Opening | Stage::Open | Stage::Draining => {
                 return self.cut_off(key, CloseCode::ABNORMAL, "");
             }
@@ -181,8 +178,7 @@ fn take_close<H: Handler>(
     close: Close<'_>,
 ) {
     session.begin_close(core, close.code, "");
-    session.peer_done = true;
-    session.mark_dirty(core);
+    session.expect_no_more(core);
     tell_closed(handler, core, session, close.code, close.reason);
 }
 

@@ -8,7 +8,7 @@ use super::{Shard, guard};
 use crate::conn::Conn;
 use crate::driver::{Driver, Errno, Key, Outbound};
 use crate::handler::Handler;
-use crate::slot::Stage;
+use crate::slot::{PeerSide, Pending, Stage};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn on_sent(&mut self, key: Key, result: Result<u32, Errno>, outbound: Outbound) {
@@ -32,7 +32,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         } else if session.writes.is_waiting() || session.stage == Stage::Closing {
             session.mark_dirty(core);
         }
-        let is_owed = session.over_mark || session.owed_pong.is_some();
+        let is_owed = session.over_mark || session.pending.is_some();
         if is_owed && session.writes.unsent_bytes() <= core.config.write_bytes_mark {
             self.relieve(key);
         }
@@ -50,8 +50,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let Self { connections, handler, core, .. } = self;
         let session = &mut connections.get_mut(key).expect("looked up just before").session;
         let was_over_mark = std::mem::take(&mut session.over_mark);
-        if let Some(payload) = session.owed_pong.take() {
-            session.pong(core, &payload);
+        if let Some(Pending::Pong(payload)) = session.pending.take().as_deref() {
+            session.pong(core, payload);
         }
         if session.stage != Stage::Open || !was_over_mark {
             return;
@@ -118,7 +118,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let session = &slot.session;
         if session.stage == Stage::Dying {
             self.release(key);
-        } else if !session.end_seen {
+        } else if session.peer_side != PeerSide::Ended {
             self.rearm.push(key);
         }
     }
