@@ -62,6 +62,10 @@ pub struct Config {
     /// [`overflow`](Self::overflow). With nothing queued a single message of any size is.
     /// Default 1 MiB.
     pub write_bytes_max: usize,
+    /// A received message of at least so many bytes that is sent on as it came, by
+    /// `conn.send(message)`, is not copied: the receive buffer it lies in goes out, as long as
+    /// at most a quarter of them do. Default 4,096: copying less costs little beside a send.
+    pub forward_bytes_min: usize,
     /// What happens to a connection whose write buffer is full. Default
     /// [`Overflow::Close`]: a peer sees every message or is closed, never a hole.
     pub overflow: Overflow,
@@ -98,14 +102,15 @@ pub struct Config {
     /// Completion entries. Default 4,096, four times the above: multishot operations
     /// complete without being submitted. Locked memory: 16 bytes each.
     pub completion_entries: u32,
-    /// Size of a receive buffer. Default 16 KiB: large messages arrive in few pieces, and of
-    /// a buffer only the pages that were written take memory.
+    /// Size of a receive buffer. Default 64 KiB: what one segment on loopback holds at most, so
+    /// that most messages lie in one piece; of a buffer only the pages that were written take
+    /// memory.
     pub receive_buffer_bytes: usize,
     /// Receive buffers in use at first. Default 64: three times what the kernel fills in one
     /// pass, small enough to stay in the cache.
     pub receive_buffers_min: usize,
-    /// Receive buffers in use at most, a power of two up to 32,768. Default 1,024 (16 MiB
-    /// of address space).
+    /// Receive buffers in use at most, a power of two up to 32,768. Default 256 (16 MiB
+    /// of address space): a tick rarely has more than twenty in use.
     pub receive_buffers_max: usize,
 }
 
@@ -137,6 +142,7 @@ impl Default for Config {
             drain_bytes_max: 1 << 20,
             write_bytes_mark: 64 << 10,
             write_bytes_max: 1 << 20,
+            forward_bytes_min: 4 << 10,
             overflow: Overflow::Close,
             write_timeout_ms: 30_000,
             connections_max: 65_536,
@@ -148,9 +154,9 @@ impl Default for Config {
             drain_timeout_ms: 10_000,
             submission_entries: 1_024,
             completion_entries: 4_096,
-            receive_buffer_bytes: 16 << 10,
+            receive_buffer_bytes: 64 << 10,
             receive_buffers_min: 64,
-            receive_buffers_max: 1_024,
+            receive_buffers_max: 256,
         }
     }
 }

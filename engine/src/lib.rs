@@ -52,6 +52,7 @@ pub mod driver;
 #[allow(unreachable_pub, dead_code)]
 mod driver;
 mod error;
+mod forward;
 mod handle;
 mod handler;
 mod mailbox;

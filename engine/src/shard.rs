@@ -27,6 +27,7 @@ pub(crate) use self::core::{Core, Publication};
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::driver::{Completion, Driver, Key, Wait};
+use crate::forward::Forward;
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
@@ -74,6 +75,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             peer_addr: D::peer_addr,
             timers: TimerWheel::new(now_ms, config.connections_max),
             pool: BufferPool::new(),
+            forward: Forward::new(config),
             topics: Topics::default(),
             log: Log::default(),
             outbox: VecDeque::new(),
@@ -119,6 +121,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.fail_failing();
         self.hand_out_publishes();
         self.flush_dirty();
+        self.recycle_sent();
         self.rearm_receives();
         self.resume_accepting();
         self.core.metrics.completions_overflowed = self.driver.overflows();

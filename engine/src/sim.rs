@@ -24,6 +24,9 @@ use crate::driver::Socket;
 /// A driver that can say what is in flight on a socket: a receive, a send.
 pub(crate) trait Outstanding {
     fn outstanding(&self, socket: &Socket) -> (bool, bool);
+
+    /// Receive buffers the shard has.
+    fn leases(&self) -> usize;
 }
 
 /// Runs the world of `seed` to its end.

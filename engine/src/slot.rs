@@ -161,14 +161,22 @@ impl<S> Session<S> {
     pub(crate) fn send(&mut self, core: &mut Core, message: Message<'_>) -> SendStatus {
         let payload_bytes = message.payload().len();
         let frame_bytes = frame_header_bytes(payload_bytes) + payload_bytes;
-        self.send_with(core, frame_bytes, |outgoing, out| {
-            outgoing.message(out, message);
+        self.send_with(core, frame_bytes, |session, core| {
+            let is_first = core.forward.is_showing() && !session.writes.is_waiting();
+            if is_first && core.forward.claim(message) {
+                session.writes.reserve_first(frame_bytes);
+            } else {
+                let Self { outgoing, writes, .. } = session;
+                writes.append(&mut core.pool, |out| outgoing.message(out, message));
+            }
         })
     }
 
     /// Queues an encoded data frame of another thread.
     pub(crate) fn send_frame(&mut self, core: &mut Core, frame: &[u8]) -> SendStatus {
-        self.send_with(core, frame.len(), |_, out| out.extend_from_slice(frame))
+        self.send_with(core, frame.len(), |session, core| {
+            session.writes.append(&mut core.pool, |out| out.extend_from_slice(frame));
+        })
     }
 
     #[inline]
@@ -176,7 +184,7 @@ impl<S> Session<S> {
         &mut self,
         core: &mut Core,
         frame_bytes: usize,
-        append: impl FnOnce(&mut Outgoing<Unmasked>, &mut Vec<u8>),
+        queue: impl FnOnce(&mut Self, &mut Core),
     ) -> SendStatus {
         self.serve_published(core);
         // Behind a message that did not fit nothing smaller may slip in: that would be a hole.
@@ -187,8 +195,7 @@ impl<S> Session<S> {
             self.overflow(core);
             return SendStatus::Dropped;
         }
-        let Self { outgoing, writes, .. } = self;
-        writes.append(&mut core.pool, |out| append(outgoing, out));
+        queue(self, core);
         core.metrics.messages_sent += 1;
         self.mark_dirty(core);
         self.note_mark(core)

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::driver::{Outbound, Run};
+use crate::driver::{Lease, Outbound, Run};
 
 /// A run up to this size is copied behind bytes that wait anyway: one send for both beats
 /// two, and memory held by a slow subscriber stays its own. Four kilobytes is where a copy
@@ -36,7 +36,7 @@ impl WriteBuffer {
     /// Whether anything waits for a send (bytes in flight do not).
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
-        self.sealed.is_some() || self.last.as_ref().is_some_and(|last| !last.as_slice().is_empty())
+        self.sealed.is_some() || self.last.as_ref().is_some_and(|last| last.bytes() > 0)
     }
 
     /// Lets `append` add bytes at the end.
@@ -68,7 +68,23 @@ impl WriteBuffer {
         }
         match self.last.insert(Outbound::Own(open)) {
             Outbound::Own(open) => open,
-            Outbound::Run(_) => unreachable!("inserted just before"),
+            _ => unreachable!("inserted just before"),
+        }
+    }
+
+    /// Leaves room for a frame of so many bytes, which [`put_first`](Self::put_first) brings.
+    /// Nothing may be waiting.
+    pub(crate) fn reserve_first(&mut self, frame_bytes: usize) {
+        debug_assert!(!self.is_waiting());
+        self.unsent_bytes += frame_bytes;
+    }
+
+    /// Puts what room was left for in front of what has been queued since.
+    pub(crate) fn put_first(&mut self, outbound: Outbound) {
+        if self.is_waiting() {
+            self.sealed.get_or_insert_default().push_front(outbound);
+        } else {
+            self.last = Some(outbound);
         }
     }
 
@@ -87,7 +103,7 @@ impl WriteBuffer {
         if is_most_of_it && (is_alone || bytes > COPY_BYTES_MAX) {
             self.unsent_bytes += bytes;
             if let Some(last) = self.last.replace(Outbound::Run(run))
-                && !last.as_slice().is_empty()
+                && last.bytes() > 0
             {
                 self.seal(last);
             }
@@ -107,7 +123,7 @@ impl WriteBuffer {
             }
             return outbound;
         }
-        self.last.take().filter(|last| !last.as_slice().is_empty())
+        self.last.take().filter(|last| last.bytes() > 0)
     }
 
     /// The kernel took `bytes` more of `outbound`. Returns it with the offset to go on from
@@ -121,7 +137,7 @@ impl WriteBuffer {
     ) -> Option<(Outbound, usize)> {
         self.unsent_bytes -= bytes;
         self.sent_bytes += bytes;
-        if self.sent_bytes < outbound.as_slice().len() {
+        if self.sent_bytes < outbound.bytes() {
             return Some((outbound, self.sent_bytes));
         }
         pool.reclaim(outbound);
@@ -146,6 +162,8 @@ impl WriteBuffer {
 pub(crate) struct BufferPool {
     buffers: Vec<Vec<u8>>,
     pooled_bytes: usize,
+    /// Receive buffers that have been sent from, for the shard to recycle.
+    leases: Vec<Lease>,
 }
 
 /// A fresh buffer's size: a few small frames; larger ones grow it once and it comes back.
@@ -158,7 +176,7 @@ const POOL_BYTES_MAX: usize = 2 << 20;
 
 impl BufferPool {
     pub(crate) fn new() -> Self {
-        Self { buffers: Vec::new(), pooled_bytes: 0 }
+        Self { buffers: Vec::new(), pooled_bytes: 0, leases: Vec::new() }
     }
 
     #[inline]
@@ -172,11 +190,19 @@ impl BufferPool {
         }
     }
 
+    /// Receive buffers that are not sent from any more.
+    #[inline]
+    pub(crate) fn pop_lease(&mut self) -> Option<Lease> {
+        self.leases.pop()
+    }
+
     /// Keeps the buffer for its next use, if it is one and small enough.
     #[inline]
     pub(crate) fn reclaim(&mut self, outbound: Outbound) {
-        let Outbound::Own(mut buffer) = outbound else {
-            return;
+        let mut buffer = match outbound {
+            Outbound::Own(buffer) => buffer,
+            Outbound::Run(_) => return,
+            Outbound::Received(received) => return self.leases.push(received.lease),
         };
         let kept = self.pooled_bytes + buffer.capacity();
         if buffer.capacity() <= BUFFER_BYTES_KEPT_MAX && kept <= POOL_BYTES_MAX {
@@ -197,11 +223,19 @@ mod tests {
         Run { bytes: Rc::new(bytes.to_vec()), start: start as u32, end: end as u32 }
     }
 
+    fn slice(outbound: &Outbound) -> &[u8] {
+        match outbound {
+            Outbound::Own(bytes) => bytes,
+            Outbound::Run(run) => run.as_slice(),
+            Outbound::Received(_) => panic!("lies in a receive buffer"),
+        }
+    }
+
     fn drain(buffer: &mut WriteBuffer, pool: &mut BufferPool) -> (Vec<u8>, usize) {
         let (mut out, mut sends) = (Vec::new(), 0);
         while let Some(outbound) = buffer.next_outbound() {
-            out.extend_from_slice(outbound.as_slice());
-            let bytes = outbound.as_slice().len();
+            out.extend_from_slice(slice(&outbound));
+            let bytes = outbound.bytes();
             assert!(buffer.advance(pool, outbound, bytes).is_none());
             sends += 1;
         }
@@ -245,9 +279,9 @@ mod tests {
         let outbound = buffer.next_outbound().unwrap();
         buffer.append(&mut pool, |open| open.extend_from_slice(b"later"));
         let (outbound, offset) = buffer.advance(&mut pool, outbound, 2).unwrap();
-        assert_eq!(&outbound.as_slice()[offset..], b"cdef");
+        assert_eq!(&slice(&outbound)[offset..], b"cdef");
         let (outbound, offset) = buffer.advance(&mut pool, outbound, 3).unwrap();
-        assert_eq!(&outbound.as_slice()[offset..], b"f");
+        assert_eq!(&slice(&outbound)[offset..], b"f");
         assert_eq!(buffer.unsent_bytes(), 6);
         assert!(buffer.advance(&mut pool, outbound, 1).is_none());
         assert_eq!(drain(&mut buffer, &mut pool).0, b"later");

@@ -8,8 +8,8 @@ use core::mem;
 use crate::{
     close::Close,
     error::ProtocolError,
-    frame::{self, Header, Opcode},
-    incoming::{Incoming, IncomingLimits, Progress},
+    frame::{self, Header, Opcode, append_frame},
+    incoming::{Incoming, IncomingLimits, Progress, Whole},
     mask,
     message::{Kind, Message},
 };
@@ -38,7 +38,7 @@ pub struct Events<'a> {
     input: &'a mut [u8],
     limits: &'a IncomingLimits,
     /// What the last event borrows, if it does not lie in the input.
-    lent: Vec<u8>,
+    lent: Whole,
 }
 
 impl<'a> Events<'a> {
@@ -48,7 +48,7 @@ impl<'a> Events<'a> {
         input: &'a mut [u8],
         limits: &'a IncomingLimits,
     ) -> Self {
-        Self { incoming, input, limits, lent: Vec::new() }
+        Self { incoming, input, limits, lent: Whole { buffer: Vec::new(), room_bytes: 0 } }
     }
 
     /// The next event; `None` when the input is used up.
@@ -61,7 +61,7 @@ impl<'a> Events<'a> {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<Result<Event<'_>, ProtocolError>> {
-        self.lent = Vec::new();
+        self.lent = Whole::default();
         if self.incoming.is_at_rest() {
             let max = self.limits.message_bytes_max;
             match frame::split_whole(mem::take(&mut self.input), self.incoming.role, max) {
@@ -79,6 +79,26 @@ impl<'a> Events<'a> {
     /// Number of bytes of the input that have not been looked at.
     pub const fn unread_bytes(&self) -> usize {
         self.input.len()
+    }
+
+    /// Takes the last message as an unmasked frame, ready to be sent on, if it did not lie in the
+    /// input. `opcode` is the message's own. Nothing is copied if it came in one frame.
+    ///
+    /// With one that lies in the input the caller can do the same by
+    /// [`write_frame_header`](crate::write_frame_header).
+    pub fn take_frame(&mut self, opcode: Opcode) -> Option<Vec<u8>> {
+        let Whole { mut buffer, room_bytes } = mem::take(&mut self.lent);
+        if buffer.is_empty() {
+            return None;
+        }
+        if room_bytes == 0 {
+            let mut frame = Vec::new();
+            append_frame(&mut frame, opcode, &buffer);
+            return Some(frame);
+        }
+        let payload_bytes = buffer.len() - room_bytes;
+        frame::write_frame_header(&mut buffer[..room_bytes], opcode, payload_bytes);
+        Some(buffer)
     }
 
     /// The long way: control frames, fragments, whatever is not all there, and all that is wrong.
@@ -107,13 +127,14 @@ impl<'a> Events<'a> {
             match self.incoming.take_payload(partial, &mut self.input) {
                 Ok(Progress::Unfinished) => return None,
                 Ok(Progress::Fragment) => {}
-                Ok(Progress::Message(kind, payload)) => {
-                    self.lent = payload;
-                    return lend_message(self.incoming, kind, &self.lent);
+                Ok(Progress::Message(kind, whole)) => {
+                    self.lent = whole;
+                    let payload = &self.lent.buffer[self.lent.room_bytes..];
+                    return lend_message(self.incoming, kind, payload);
                 }
                 Ok(Progress::Control(opcode, payload)) => {
-                    self.lent = payload;
-                    return lend_control(self.incoming, opcode, &self.lent);
+                    self.lent = Whole { buffer: payload, room_bytes: 0 };
+                    return lend_control(self.incoming, opcode, &self.lent.buffer);
                 }
                 Err(error) => return self.incoming.fail(error),
             }
@@ -173,7 +194,46 @@ fn lend_control<'e>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Role;
+    use crate::{Outgoing, Role};
+
+    #[test]
+    fn a_message_in_two_pieces_can_be_taken_as_the_frame_that_sends_it_on() {
+        let limits = IncomingLimits::default();
+        for payload_bytes in [1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let payload: Vec<u8> = (0..payload_bytes).map(|index| index as u8).collect();
+            let mut masked = Vec::new();
+            Outgoing::client(|| [1, 2, 3, 4]).message(&mut masked, Message::Binary(&payload));
+            let mut answer = Vec::new();
+            append_frame(&mut answer, Opcode::Binary, &payload);
+            let ends = [1, 2, masked.len() - payload_bytes, masked.len() - 1];
+            for cut in ends.into_iter().filter(|&cut| cut < masked.len()) {
+                let mut input = masked.clone();
+                let (start, rest) = input.split_at_mut(cut);
+                let mut incoming = Incoming::new(Role::Server);
+                assert_eq!(incoming.receive(start, &limits).next(), None);
+                let mut events = incoming.receive(rest, &limits);
+                assert_eq!(events.next(), Some(Ok(Event::Message(Message::Binary(&payload)))));
+                match events.take_frame(Opcode::Binary) {
+                    Some(frame) => assert_eq!(frame, answer, "cut at {cut}"),
+                    // Nothing of the payload had come before the cut.
+                    None => assert!(cut <= masked.len() - payload_bytes),
+                }
+                assert_eq!(events.take_frame(Opcode::Binary), None, "once");
+                assert_eq!(events.next(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_in_fragments_can_be_taken_as_one_frame() {
+        let limits = IncomingLimits::default();
+        let mut incoming = Incoming::new(Role::Client);
+        let mut input = *b"\x02\x01a\x80\x01b";
+        let mut events = incoming.receive(&mut input, &limits);
+        assert_eq!(events.next(), Some(Ok(Event::Message(Message::Binary(b"ab")))));
+        assert_eq!(events.take_frame(Opcode::Binary).unwrap(), b"\x82\x02ab");
+        assert_eq!(events.take_frame(Opcode::Binary), None, "once");
+    }
 
     #[test]
     fn the_buffer_of_a_lent_message_is_freed_when_the_next_event_is_asked_for() {
@@ -183,9 +243,9 @@ mod tests {
         let mut input = *b"\x02\x01a\x80\x01b\x81\x01c";
         let mut events = incoming.receive(&mut input, &limits);
         assert_eq!(events.next(), Some(Ok(Event::Message(Message::Binary(b"ab")))));
-        assert!(events.lent.capacity() > 0);
+        assert!(events.lent.buffer.capacity() > 0);
         assert_eq!(events.unread_bytes(), 3);
         assert_eq!(events.next(), Some(Ok(Event::Message(Message::Text("c")))));
-        assert_eq!((events.lent.capacity(), events.unread_bytes()), (0, 0));
+        assert_eq!((events.lent.buffer.capacity(), events.unread_bytes()), (0, 0));
     }
 }

@@ -205,6 +205,27 @@ pub const fn frame_header_bytes(payload_bytes: usize) -> usize {
     }
 }
 
+/// Writes the header of one whole unmasked frame to `room`, which is as long as it.
+///
+/// # Panics
+///
+/// If `room` is not [`frame_header_bytes`] long.
+pub fn write_frame_header(room: &mut [u8], opcode: Opcode, payload_bytes: usize) {
+    assert_eq!(room.len(), frame_header_bytes(payload_bytes));
+    room[0] = FIN | opcode as u8;
+    match payload_bytes {
+        short @ 0..=125 => room[1] = short as u8,
+        medium @ 126..=0xffff => {
+            room[1] = LENGTH_IN_2_BYTES;
+            room[2..].copy_from_slice(&(medium as u16).to_be_bytes());
+        }
+        long => {
+            room[1] = LENGTH_IN_8_BYTES;
+            room[2..].copy_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+}
+
 /// Appends one whole unmasked frame, a server's.
 ///
 /// Control frames must be kept to [`CONTROL_PAYLOAD_BYTES_MAX`] by the caller.

@@ -74,10 +74,14 @@ const _: () = assert!(size_of::<Incoming>() == 16);
 /// A frame or message of which more is to come.
 #[derive(Debug, Default)]
 struct Unfinished {
-    /// The message so far, behind it the part of a control frame that cut into it.
+    /// `room_bytes` of nothing, the message so far, and behind it the part of a control frame that
+    /// cut into it.
     buffer: Vec<u8>,
+    /// For a frame header of ours in front of a message that came in one frame, so that it can be
+    /// sent on as it is ([`Events::take_frame`]).
+    room_bytes: u8,
     step: Step,
-    /// Bytes at the start of `buffer` settled as UTF-8. 0 ≤ here ≤ `buffer.len()`.
+    /// Bytes at the start of the message settled as UTF-8.
     settled_bytes: usize,
     /// Fragments of the message so far.
     fragments: u32,
@@ -123,9 +127,17 @@ pub(crate) enum Progress {
     /// A fragment is over, its message is not.
     Fragment,
     /// The message is over.
-    Message(Kind, Vec<u8>),
+    Message(Kind, Whole),
     /// The control frame is over.
     Control(Opcode, Vec<u8>),
+}
+
+/// A message that came in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Whole {
+    /// `room_bytes` of nothing, then the message.
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) room_bytes: usize,
 }
 
 impl Incoming {
@@ -167,7 +179,8 @@ impl Incoming {
         self.ended
     }
 
-    /// Heap bytes held for the unfinished message: at most twice what came of it, plus 4 KiB.
+    /// Heap bytes held for the unfinished message: at most eight times what came of it, plus 4 KiB,
+    /// and of those written at most what came.
     #[inline]
     pub fn buffered_bytes(&self) -> usize {
         self.unfinished.as_ref().map_or(0, |unfinished| unfinished.buffer.capacity())
@@ -232,6 +245,11 @@ impl Incoming {
     pub(crate) fn start_payload(&mut self, header: &Header) -> Partial {
         let is_fragment = !self.is_lent_in_place(header);
         let unfinished = self.unfinished_mut();
+        if !is_fragment && !header.opcode.is_control() {
+            // A declared length within the limits, so far below what overflows.
+            let room_bytes = frame::frame_header_bytes(header.payload_bytes as usize);
+            unfinished.room_bytes = room_bytes as u8;
+        }
         if is_fragment {
             unfinished.fragmented.get_or_insert(kind(header.opcode));
             unfinished.fragments = unfinished.fragments.saturating_add(1);
@@ -254,6 +272,10 @@ impl Incoming {
         let piece_bytes = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
         let piece = cut(input, piece_bytes.min(input.len()));
         let unfinished = self.unfinished_mut();
+        if piece.is_empty() && partial.remaining > 0 {
+            unfinished.step = Step::Payload(partial);
+            return Ok(Progress::Unfinished);
+        }
         unfinished.append(&mut partial, piece);
         if partial.opcode.is_control() {
             if partial.remaining > 0 {
@@ -268,7 +290,8 @@ impl Incoming {
         }
         // §8.1: a text fails as soon as it cannot become valid.
         if kind == Kind::Text {
-            let unsettled = &unfinished.buffer[unfinished.settled_bytes..];
+            let settled_bytes = usize::from(unfinished.room_bytes) + unfinished.settled_bytes;
+            let unsettled = &unfinished.buffer[settled_bytes..];
             unfinished.settled_bytes += utf8::settled_bytes(unsettled)?;
         }
         if partial.remaining > 0 {
@@ -361,8 +384,11 @@ impl Incoming {
     }
 
     /// Hands out the message; what is left owns nothing.
-    fn finish_message(&mut self) -> Vec<u8> {
-        self.unfinished.take().map_or_else(Vec::new, |unfinished| unfinished.buffer)
+    fn finish_message(&mut self) -> Whole {
+        self.unfinished.take().map_or_else(Whole::default, |unfinished| Whole {
+            room_bytes: usize::from(unfinished.room_bytes),
+            buffer: unfinished.buffer,
+        })
     }
 
     /// Hands out the control payload; what is left is the message it cut into, if any.
@@ -377,24 +403,33 @@ impl Incoming {
 
 impl Unfinished {
     fn append(&mut self, partial: &mut Partial, piece: &mut [u8]) {
-        mask::unmask(piece, partial.key);
-        partial.key = mask::rotate(partial.key, piece.len());
         partial.remaining -= piece.len() as u64;
         if partial.opcode.is_control() {
             // A control payload has at most 125 bytes.
             partial.control_bytes += piece.len() as u8;
         }
-        self.reserve(partial, piece.len());
-        self.buffer.extend_from_slice(piece);
+        let room_bytes = usize::from(self.room_bytes);
+        self.reserve(partial, room_bytes.saturating_sub(self.buffer.len()) + piece.len());
+        if self.buffer.is_empty() {
+            self.buffer.resize(room_bytes, 0);
+        }
+        // Unmasked after the copy and in parts that stay in the first-level cache meanwhile.
+        for part in piece.chunks(UNMASK_BYTES) {
+            let start = self.buffer.len();
+            self.buffer.extend_from_slice(part);
+            mask::unmask(&mut self.buffer[start..], partial.key);
+        }
+        partial.key = mask::rotate(partial.key, piece.len());
     }
 
-    /// Makes room for `piece_bytes` more: doubling, but never more than the message can still use.
+    /// Makes room for `piece_bytes` more, but never more than the message can still use.
     fn reserve(&mut self, partial: &Partial, piece_bytes: usize) {
         let needed = self.buffer.len() + piece_bytes;
         if needed <= self.buffer.capacity() {
             return;
         }
-        let mut capacity = needed.saturating_mul(2);
+        let factor = if needed < SPARSE_BYTES { 2 } else { 8 };
+        let mut capacity = needed.saturating_mul(factor);
         // Only the last frame of a message tells its end. A control frame does not, and must not
         // make a long message move again for every few bytes.
         if partial.fin && !partial.opcode.is_control() {
@@ -404,6 +439,13 @@ impl Unfinished {
         self.buffer.reserve_exact(capacity - self.buffer.len());
     }
 }
+
+/// From here on a buffer grows faster, so that a long message is hardly ever moved: what lies
+/// behind the bytes that came is whole pages, and takes no memory before it is written.
+const SPARSE_BYTES: usize = 16 << 10;
+
+/// A multiple of the mask key's four bytes, and an eighth of a common first-level cache.
+const UNMASK_BYTES: usize = 4_096;
 
 /// The type that the first frame of a message gives it.
 const fn kind(opcode: Opcode) -> Kind {

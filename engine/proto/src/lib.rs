@@ -100,7 +100,7 @@ pub use error::ProtocolError;
 pub use events::{Event, Events};
 pub use frame::{
     CONTROL_PAYLOAD_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode, append_frame, check_first,
-    check_mask, frame_header_bytes,
+    check_mask, frame_header_bytes, write_frame_header,
 };
 pub use handshake::{
     AcceptError, Offer, ResponseError, accept_response, append_accept, check_response,

@@ -12,6 +12,7 @@ use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, app
 
 use crate::config::Config;
 use crate::driver::{Key, Socket};
+use crate::forward::Forward;
 use crate::metrics::Metrics;
 use crate::timer_wheel::TimerWheel;
 use crate::topic::{Log, Moved, Topics};
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) peer_addr: fn(&Socket) -> Option<SocketAddr>,
     pub(crate) timers: TimerWheel,
     pub(crate) pool: BufferPool,
+    pub(crate) forward: Forward,
     pub(crate) topics: Topics,
     pub(crate) log: Log,
     /// For the other shards, in order; handed over when the tick ends.

@@ -24,6 +24,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(self.core.log.is_empty(), "a publish was not handed out");
         assert!(self.core.moved.is_empty(), "a subscriber was not told its place");
         assert!(self.rearm.is_empty(), "a receive was not armed again");
+        let buffers_out = self.core.forward.buffers_out();
+        assert_eq!(self.driver.leases(), buffers_out, "a receive buffer is where it belongs");
         for session in self.connections.sessions() {
             self.check_session(session);
         }

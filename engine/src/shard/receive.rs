@@ -47,7 +47,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 None
             }
             Stage::Open | Stage::Closing => {
-                take_frames(handler, core, slot, driver.received(&lease))
+                let input = driver.received(&lease);
+                core.forward.begin(input);
+                take_frames(handler, core, slot, input)
             }
             Stage::Draining => {
                 drain(core, &mut slot.session, lease.bytes());
@@ -55,7 +57,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
             Stage::Dying => None,
         };
-        driver.recycle(lease);
+        match core.forward.end() {
+            None => driver.recycle(lease),
+            Some(part) => {
+                core.forward.count_out();
+                slot.session.writes.put_first(part.into_frame(driver, lease));
+            }
+        }
         self.note_moved();
         if let Some((code, reason)) = failure {
             self.fail(key, code, reason);
@@ -108,7 +116,13 @@ fn take_events<H: Handler>(
 ) -> Failure {
     while let Some(event) = events.next() {
         let failure = match event {
-            Ok(Event::Message(message)) => take_message(handler, core, session, message),
+            Ok(Event::Message(message)) => {
+                let failure = take_message(handler, core, session, message);
+                if let Some(frame) = core.forward.take_claimed(&mut events) {
+                    session.writes.put_first(frame);
+                }
+                failure
+            }
             Ok(Event::Ping(payload)) => take_ping(core, session, payload),
             Ok(Event::Pong(_)) => admit_control(core, session),
             Ok(Event::Close(close)) => {
@@ -141,6 +155,7 @@ fn take_message<H: Handler>(
     core.metrics.messages_received += 1;
     // What was unfinished is whole; if another message has begun, its deadline starts anew.
     session.mid_message = false;
+    core.forward.show(message);
     let mut conn = Conn::new(session, core);
     let returned = guard(|| handler.on_message(&mut conn, message));
     if returned.is_some() { None } else { Some(panicked(core)) }

@@ -101,6 +101,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
+    /// Receive buffers that were sent from go back to the kernel.
+    #[inline]
+    pub(super) fn recycle_sent(&mut self) {
+        while let Some(lease) = self.core.pool.pop_lease() {
+            self.core.forward.count_back();
+            self.driver.recycle(lease);
+        }
+    }
+
     pub(super) fn arm_receive(&mut self, key: Key) {
         let Some(slot) = self.connections.get_mut(key) else {
             return;

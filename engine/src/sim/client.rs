@@ -253,9 +253,9 @@ impl Client {
 
     /// A numbered message with one to four commands, whole or in fragments.
     fn command(&mut self) {
-        const COMMANDS: [&str; 22] = [
-            "e", "e", "e", "b", "pa", "pa", "pb", "Pa", "oa", "ob", "sa", "sa", "sa", "sb", "sc",
-            "ua", "ub", "g", "pc", "e", "c", "!",
+        const COMMANDS: [&str; 24] = [
+            "r", "r", "e", "e", "e", "b", "pa", "pa", "pb", "Pa", "oa", "ob", "sa", "sa", "sa",
+            "sb", "sc", "ua", "ub", "g", "pc", "e", "c", "!",
         ];
         self.messages += 1;
         // Closing and panicking are rare.

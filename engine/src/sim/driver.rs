@@ -36,6 +36,8 @@ enum Place {
     Spare,
     Provided,
     Leased,
+    /// Leased, and a send reads from it.
+    Outbound,
 }
 
 struct Send {
@@ -112,7 +114,6 @@ impl SimDriver {
 
     fn provide(&mut self) {
         for (buffer, place) in self.places.iter_mut().enumerate() {
-            assert_ne!(*place, Place::Leased, "buffer {buffer} was not recycled in its tick");
             if *place == Place::Spare {
                 *place = Place::Provided;
                 self.provided.push_back(buffer as u16);
@@ -190,8 +191,7 @@ impl SimDriver {
             completions.push(Completion::Received { key, result, more: false });
         }
         if send_ends && let Some(send) = socket.send.take() {
-            let Send { key, outbound, .. } = send;
-            completions.push(Completion::Sent { key, result: Err(ECANCELED), outbound });
+            self.complete_send(send, Err(ECANCELED), completions);
         }
     }
 
@@ -263,7 +263,14 @@ impl SimDriver {
         let result = if wire.client_reset {
             Err(EPIPE)
         } else {
-            let bytes = &send.outbound.as_slice()[send.offset..];
+            let bytes = match &send.outbound {
+                Outbound::Own(bytes) => bytes.as_slice(),
+                Outbound::Run(run) => run.as_slice(),
+                Outbound::Received(received) => {
+                    &self.buffers[received.lease.buffer as usize][received.range()]
+                }
+            };
+            let bytes = &bytes[send.offset..];
             let room = wire.window_bytes.saturating_sub(wire.to_client.len());
             let mut taken = bytes.len().min(room);
             if taken == 0 {
@@ -277,7 +284,20 @@ impl SimDriver {
             Ok(taken as u32)
         };
         drop(wire);
-        let Send { key, outbound, .. } = socket.send.take().expect("seen just before");
+        let send = socket.send.take().expect("seen just before");
+        self.complete_send(send, result, completions);
+    }
+
+    fn complete_send(
+        &mut self,
+        send: Send,
+        result: Result<u32, Errno>,
+        completions: &mut Vec<Completion>,
+    ) {
+        let Send { key, outbound, .. } = send;
+        if let Outbound::Received(received) = &outbound {
+            self.places[received.lease.buffer as usize] = Place::Leased;
+        }
         completions.push(Completion::Sent { key, result, outbound });
     }
 
@@ -304,6 +324,11 @@ impl Outstanding for SimDriver {
     fn outstanding(&self, socket: &Socket) -> (bool, bool) {
         let open = &self.sockets[&number_of(socket)];
         (open.receive.is_some(), open.send.is_some())
+    }
+
+    fn leases(&self) -> usize {
+        let leased = [Place::Leased, Place::Outbound];
+        self.places.iter().filter(|place| leased.contains(place)).count()
     }
 }
 
@@ -334,7 +359,12 @@ impl Driver for SimDriver {
     }
 
     fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
-        assert!(offset < outbound.as_slice().len(), "a send of nothing");
+        assert!(offset < outbound.bytes(), "a send of nothing");
+        if let Outbound::Received(received) = &outbound {
+            let place = &mut self.places[received.lease.buffer as usize];
+            assert_eq!(*place, Place::Leased, "sent from a buffer without a lease");
+            *place = Place::Outbound;
+        }
         let socket = self.open_socket(socket);
         assert!(socket.send.is_none(), "two sends in flight");
         socket.send = Some(Send { key, outbound, offset });

@@ -111,12 +111,13 @@ impl Model {
         self.delivered += 1;
         trace!("client {client} receives {payload:.20}");
         let mut words = payload.split(' ');
-        let shard: usize = words.next().and_then(|word| word.parse().ok()).expect("a payload");
+        let shard = words.next().and_then(|word| word.parse::<usize>().ok()).expect("a payload");
         let source = words.next().expect("a payload").to_owned();
-        let number: u64 = words.next().and_then(|word| word.parse().ok()).expect("a payload");
+        let number = words.next().and_then(|word| word.parse::<u64>().ok());
         let may_lose = self.may_lose;
         let tenant = self.tenants.get_mut(&client).expect("messages follow an open");
-        if shard == tenant.shard {
+        // What the client said itself comes back without such a number.
+        if shard == tenant.shard || number.is_none() {
             while let Some(due) = tenant.due.pop_front() {
                 if due == payload {
                     return;
@@ -125,8 +126,9 @@ impl Model {
             }
             panic!("client {client}: {payload:.40} was not queued, or came twice");
         }
-        let seen = tenant.seen_from_afar.insert(format!("{shard} {source}"), number);
-        assert!(seen < Some(number), "client {client}: {payload:.40} out of its source's order");
+        let seen = number
+            .and_then(|number| tenant.seen_from_afar.insert(format!("{shard} {source}"), number));
+        assert!(seen < number, "client {client}: {payload:.40} out of its source's order");
         let due = tenant.due_from_afar.entry(shard).or_default();
         if let Some(at) = due.iter().position(|(due, _)| due == payload) {
             for (missing, must_come) in due.drain(..=at).take(at) {
@@ -195,7 +197,11 @@ impl Handler for ModelHandler {
         self.note_message(client, number);
         let mut commands = commands.chars();
         while let Some(command) = commands.next() {
-            self.obey(conn, client, command, &mut commands);
+            if command == 'r' {
+                self.send(conn, client, message, text.clone());
+            } else {
+                self.obey(conn, client, command, &mut commands);
+            }
         }
     }
 
@@ -252,8 +258,8 @@ impl ModelHandler {
         commands: &mut std::str::Chars<'_>,
     ) {
         match command {
-            'e' => self.send(conn, client, 5),
-            'b' => self.send(conn, client, 700),
+            'e' => self.send_new(conn, client, 5),
+            'b' => self.send_new(conn, client, 700),
             'p' => self.publish(conn, commands.next().unwrap_or('a'), 8, None),
             'P' => self.publish(conn, commands.next().unwrap_or('a'), 600, None),
             'o' => self.publish(conn, commands.next().unwrap_or('a'), 8, Some(client)),
@@ -293,10 +299,20 @@ impl ModelHandler {
         }
     }
 
-    fn send(&mut self, conn: &mut Conn<'_, State>, client: ClientNumber, pad: usize) {
+    fn send_new(&mut self, conn: &mut Conn<'_, State>, client: ClientNumber, pad: usize) {
+        let payload = self.model.borrow_mut().payload(self.shard, "server", pad);
+        self.send(conn, client, Message::Text(&payload), payload.clone());
+    }
+
+    fn send(
+        &mut self,
+        conn: &mut Conn<'_, State>,
+        client: ClientNumber,
+        message: Message<'_>,
+        payload: String,
+    ) {
         let mut model = self.model.borrow_mut();
-        let payload = model.payload(self.shard, "server", pad);
-        let status = conn.send(payload.as_str());
+        let status = conn.send(message);
         trace!("shard {}: {payload:.20} to client {client}: {status:?}", self.shard);
         let tenant = model.tenants.entry(client).or_default();
         if status != SendStatus::Dropped {

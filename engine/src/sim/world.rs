@@ -384,6 +384,9 @@ fn draw_config(dice: &Dice) -> Config {
         message_bytes_max: 1_500,
         write_bytes_mark: write_bytes_max / 3,
         write_bytes_max,
+        forward_bytes_min: *dice.pick(&[0, 20, 10_000]),
+        // One buffer may go out at a time: the simulated kernel has two at least.
+        receive_buffers_max: 4,
         overflow: *dice.pick(&[Overflow::Close, Overflow::Close, Overflow::Drop]),
         connections_max: *dice.pick(&[3, 64]),
         subscriptions_max: *dice.pick(&[2, 8]),

@@ -22,7 +22,7 @@ use super::ring_setup::{
 use super::waker::Waker;
 use crate::driver::{
     COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
-    Outbound, Socket, Token, Wait,
+    Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
 };
 
 /// The only buffer group of a ring.
@@ -298,7 +298,14 @@ impl Driver for UringDriver {
     }
 
     fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
-        let bytes = &outbound.as_slice()[offset..];
+        let bytes = match &outbound {
+            Outbound::Own(bytes) => &bytes[offset..],
+            Outbound::Run(run) => &run.as_slice()[offset..],
+            Outbound::Received(received) => {
+                let Lease { buffer, bytes } = received.lease;
+                &self.buffers_mut().leased(buffer, bytes as usize)[received.range()][offset..]
+            }
+        };
         assert!(!bytes.is_empty(), "a send of nothing");
         // A send takes at most what its result can say; the rest is a short send's.
         let length = bytes.len().min(i32::MAX as usize) as u32;
@@ -306,7 +313,8 @@ impl Driver for UringDriver {
             .flags(libc::MSG_NOSIGNAL)
             .build();
         // Moving `outbound` does not move the heap memory `bytes` points to, and nobody else
-        // can change it: a `Vec` is owned, a run is shared and immutable.
+        // can change it: a `Vec` is owned, a run is shared and immutable, a receive buffer stays
+        // leased until it is recycled, and its lease is in here.
         let index = self.sends.insert((key, outbound)) as u32;
         let token = Token::new(Operation::Send, Key { slot: index, generation: 0 });
         self.push(send.user_data(token.encode()));
@@ -363,7 +371,14 @@ impl Driver for UringDriver {
         self.overflows += u64::from(self.ring.submission().cq_overflow());
         // Copied out first: completing may queue operations, and the queue's head moves once.
         let mut entries = std::mem::take(&mut self.entries);
-        entries.extend(self.ring.completion().by_ref().take(COMPLETIONS_PER_TICK_MAX));
+        let mut received_bytes = 0;
+        for entry in self.ring.completion().by_ref().take(COMPLETIONS_PER_TICK_MAX) {
+            received_bytes += received_bytes_of(&entry);
+            entries.push(entry);
+            if received_bytes >= RECEIVED_BYTES_PER_TICK_MAX {
+                break;
+            }
+        }
         completions.extend(entries.drain(..).filter_map(|entry| self.complete(&entry)));
         self.entries = entries;
     }
@@ -389,9 +404,13 @@ impl Drop for UringDriver {
         if self.enter_flags & ENTER_REGISTERED_RING != 0 {
             unregister_ring_fd(self.ring.as_raw_fd(), self.enter_fd);
         }
-        self.sends.drain().for_each(std::mem::forget);
+        let mut sends_received = false;
+        for (_, outbound) in self.sends.drain() {
+            sends_received |= matches!(outbound, Outbound::Received(_));
+            std::mem::forget(outbound);
+        }
         let buffers = self.buffers.take().expect("dropped once");
-        if self.receives_armed > 0 {
+        if self.receives_armed > 0 || sends_received {
             buffers.leak();
         } else {
             // Unregistered before its memory is unmapped; an armed receive is no more.
@@ -428,6 +447,17 @@ fn fd_of(socket: &Socket) -> types::Fd {
     types::Fd(descriptor(socket).as_raw_fd())
 }
 
+/// How many bytes a completion says were received; 0 for any other.
+fn received_bytes_of(entry: &cqueue::Entry) -> usize {
+    match Token::decode(entry.user_data()).operation {
+        Operation::Receive => usize::try_from(entry.result()).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 fn errno_or(result: i32) -> Result<u32, Errno> {
     u32::try_from(result).map_err(|_| Errno(-result))
 }
+
+#[cfg(test)]
+mod tests;

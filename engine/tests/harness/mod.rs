@@ -215,6 +215,12 @@ pub struct RawClient {
     input: Vec<u8>,
 }
 
+impl From<TcpStream> for RawClient {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream, input: Vec::new() }
+    }
+}
+
 impl RawClient {
     /// As [`TestServer::connect`].
     pub fn connect(addr: SocketAddr) -> Self {
@@ -222,7 +228,7 @@ impl RawClient {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, input: Vec::new() }
+        Self::from(stream)
     }
 
     /// As [`TestServer::open`].
@@ -345,7 +351,11 @@ impl RawClient {
 
     fn fill(&mut self, bytes: usize) {
         while self.input.len() < bytes {
-            assert!(self.read_more() > 0, "ended within a frame: {:?}", self.input);
+            assert!(
+                self.read_more() > 0,
+                "ended within a frame: {:?}",
+                self.input.first_chunk::<8>()
+            );
         }
     }
 

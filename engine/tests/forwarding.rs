@@ -1,0 +1,135 @@
+//! Large messages that go back without being copied: whole, in order with what is sent around
+//! them, and without starving anybody of receive buffers when their peer does not read.
+
+mod harness;
+
+use std::os::fd::OwnedFd;
+
+use harness::{PATIENCE, RawClient, ServerFrame, TestServer, binary, handshake, text};
+use ringwire::{Config, Conn, Handler, Message};
+use socket2::{Domain, Socket, Type};
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.send(message);
+    }
+}
+
+/// Bytes that say where in which message they are.
+fn payload(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|index| (index * 31 + bytes) as u8).collect()
+}
+
+fn server_frame(payload: Vec<u8>) -> ServerFrame {
+    ServerFrame { first: 0x82, payload }
+}
+
+/// More than what one connection may have unsent by default.
+fn roomy() -> Config {
+    Config { write_bytes_max: 64 << 20, ..Config::default() }
+}
+
+/// Around the shortest message that is forwarded, the length forms, and a receive buffer's end.
+const LENGTHS: [usize; 12] =
+    [4_095, 4_096, 4_097, 16_384, 65_521, 65_522, 65_523, 65_535, 65_536, 65_537, 300_000, 1 << 20];
+
+#[test]
+fn messages_behind_each_other_come_back_whole_and_in_order() {
+    let Some(server) = TestServer::start(1, roomy(), |_| Echo) else { return };
+    let mut client = server.open();
+    let mut writer = client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        for length in LENGTHS.iter().chain(&LENGTHS) {
+            std::io::Write::write_all(&mut writer, &binary(&payload(*length))).unwrap();
+            std::io::Write::write_all(&mut writer, &binary(b"small")).unwrap();
+        }
+    });
+    for length in LENGTHS.iter().chain(&LENGTHS) {
+        assert!(client.read_frame() == server_frame(payload(*length)), "{length} bytes");
+        assert_eq!(client.read_frame(), server_frame(b"small".to_vec()));
+    }
+    sender.join().unwrap();
+}
+
+#[test]
+fn what_is_sent_around_a_forwarded_message_keeps_its_place() {
+    struct Around;
+    impl Handler for Around {
+        type State = ();
+
+        fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+            if message.payload()[0] == 0 {
+                conn.send("before");
+            }
+            conn.send(message);
+            conn.send("between");
+            // The same again, and as another kind: both are copies.
+            conn.send(message);
+            conn.send(&message.payload()[1..]);
+            conn.send("after");
+        }
+    }
+    let Some(server) = TestServer::start(1, roomy(), |_| Around) else { return };
+    let mut client = server.open();
+    for length in LENGTHS {
+        for first in [0, 1] {
+            let mut payload = payload(length);
+            payload[0] = first;
+            client.send(&binary(&payload));
+            if first == 0 {
+                assert_eq!(client.read_frame(), ServerFrame::text("before"));
+            }
+            assert!(client.read_frame() == server_frame(payload.clone()), "{length} bytes");
+            assert_eq!(client.read_frame(), ServerFrame::text("between"));
+            assert!(client.read_frame() == server_frame(payload.clone()), "{length} bytes");
+            assert!(client.read_frame() == server_frame(payload[1..].to_vec()), "{length} bytes");
+            assert_eq!(client.read_frame(), ServerFrame::text("after"));
+        }
+    }
+}
+
+/// Each holds a receive buffer until it reads; only so many may.
+#[test]
+fn peers_that_do_not_read_leave_receive_buffers_to_the_others() {
+    const SLEEPERS: usize = 12;
+    // 6 MB, beyond what the kernel takes for a peer that does not read (4 MiB by default).
+    const MESSAGES: usize = 100;
+    // Eight buffers, of which two may go out.
+    let config = Config { receive_buffers_min: 8, receive_buffers_max: 8, ..roomy() };
+    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+    let message = payload(60_000);
+    let mut sleepers: Vec<RawClient> = (0..SLEEPERS).map(|_| narrow_client(&server)).collect();
+    for sleeper in &mut sleepers {
+        for _ in 0..MESSAGES {
+            sleeper.send(&binary(&message));
+        }
+    }
+    let mut client = server.open();
+    for _ in 0..50 {
+        client.send(&text("still here?"));
+        assert_eq!(client.read_frame(), ServerFrame::text("still here?"));
+    }
+    // What they are owed is all there once they read.
+    for sleeper in &mut sleepers {
+        for _ in 0..MESSAGES {
+            assert!(sleeper.read_frame() == server_frame(message.clone()));
+        }
+    }
+}
+
+/// A client whose kernel takes only a few kilobytes it has not read.
+fn narrow_client(server: &TestServer) -> RawClient {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&server.addr().into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    let mut client = RawClient::from(std::net::TcpStream::from(OwnedFd::from(socket)));
+    client.send(&handshake());
+    assert!(client.read_head().starts_with("HTTP/1.1 101 "));
+    client
+}
