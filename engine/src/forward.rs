@@ -93,22 +93,22 @@ impl Forward {
         self.part.take()
     }
 
-    /// A callback is about to look at `message`.
+    /// A callback is about to look at `message`. If it may be claimed, what has been
+    /// [claimed](Self::take_claimed) must be asked for when the callback is over.
     #[inline]
-    pub(crate) fn show(&mut self, message: Message<'_>) {
-        if message.payload().len() >= self.bytes_min {
-            self.show_large(message);
-        }
+    pub(crate) fn show(&mut self, message: Message<'_>) -> bool {
+        message.payload().len() >= self.bytes_min && self.show_large(message)
     }
 
-    #[cold]
-    fn show_large(&mut self, message: Message<'_>) {
+    #[inline(never)]
+    fn show_large(&mut self, message: Message<'_>) -> bool {
         let shown = Shown::of(message);
         let is_possible = !self.input.is_empty()
             && self.part.is_none()
             && self.buffers_out < self.buffers_out_max
             && self.has_room(&shown);
         self.shown = is_possible.then_some(shown);
+        is_possible
     }
 
     /// Whether there is room for our header in front of the payload. There is not if the peer's

@@ -42,6 +42,8 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod config;
 mod conn;
 mod connections;

@@ -331,4 +331,20 @@ mod tests {
         assert!(reused);
         assert_eq!(**held, *b"frame");
     }
+
+    #[test]
+    fn no_more_runs_are_kept_than_may_be_used_again() {
+        let mut log = Log::default();
+        let held: Vec<_> = (0..=RETIRED_MAX)
+            .map(|_| {
+                log.append(TopicId(0), |bytes| bytes.extend_from_slice(b"frame"));
+                let (run, _, stretches) = log.seal();
+                log.restart(stretches);
+                run
+            })
+            .collect();
+        let references: Vec<usize> = held.iter().map(Rc::strong_count).collect();
+        let kept_by_the_log = [2; RETIRED_MAX];
+        assert_eq!(references, [&[1], &kept_by_the_log[..]].concat(), "the oldest is let go");
+    }
 }

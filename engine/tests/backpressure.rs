@@ -3,6 +3,8 @@
 
 mod harness;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, frame, ping, text, wait_until};
@@ -336,4 +338,61 @@ fn pings_of_a_peer_that_does_not_read() {
     let (messages, pong) = read_flood(&mut client);
     assert_eq!((messages, pong.first, &pong.payload[..]), (1, 0x8A, &b"ping 9"[..]));
     assert_eq!(client.read_frame(), ServerFrame::text("drained"));
+}
+
+/// Publishes each message twice, but only when another connection has been reset meanwhile.
+struct Belated {
+    called: Sender<()>,
+    is_reset: Arc<AtomicBool>,
+    closes: Sender<u16>,
+}
+
+impl Handler for Belated {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        assert!(conn.subscribe("first") && conn.subscribe("second"));
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        self.called.send(()).unwrap();
+        wait_until("the other one is reset", || self.is_reset.load(Ordering::Acquire));
+        conn.publish("first", message);
+        conn.publish("second", message);
+        conn.send("done");
+    }
+
+    fn on_close(&mut self, _: &mut Conn<'_, ()>, code: CloseCode, _reason: &str) {
+        self.closes.send(code.as_u16()).unwrap();
+    }
+}
+
+/// A full buffer is to close it when the tick is over, but then its reset is there first: it is
+/// closed once, and nothing is left to be closed again.
+#[test]
+fn a_reader_that_is_gone_before_its_full_buffer_closes_it() {
+    let (called, calls) = channel();
+    let (closes, closed) = channel();
+    let is_reset = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_reset);
+    let make = move |_| Belated {
+        called: called.clone(),
+        is_reset: Arc::clone(&flag),
+        closes: closes.clone(),
+    };
+    // Room for one of two.
+    let config = Config { write_bytes_max: 1_500, write_bytes_mark: 500, ..patient() };
+    let Some(server) = TestServer::start(1, config, make) else { return };
+    let (reader, mut writer) = (server.open(), server.open());
+    writer.send(&text(&"x".repeat(1_000)));
+    calls.recv_timeout(PATIENCE).expect("the callback is called");
+    reader.reset();
+    is_reset.store(true, Ordering::Release);
+    assert_eq!(writer.read_frame(), ServerFrame::text("done"));
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(1006));
+    assert_eq!(server.handle().metrics().messages_dropped, 1);
+    drop(writer);
+    server.wait_until_empty();
+    server.stop().expect("no shard panics");
+    assert_eq!(closed.try_iter().collect::<Vec<_>>(), [1006], "the writer's");
 }

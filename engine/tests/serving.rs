@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::net::TcpStream;
 use std::sync::mpsc::{Sender, channel};
 
-use harness::{PATIENCE, TestServer, wait_until};
+use harness::recorder::{Acts, recorded};
+use harness::{PATIENCE, ServerFrame, TestServer, text, wait_until};
 use ringwire::{CloseCode, Config, Conn, ConnId, Handler, Message};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message as Theirs, WebSocket};
@@ -42,6 +43,36 @@ fn echoes_every_length_around_its_boundaries() {
         let text = "é".repeat(length / 2);
         socket.send(Theirs::Text(text.clone().into())).unwrap();
         assert_eq!(socket.read().unwrap(), Theirs::Text(text.into()));
+    }
+}
+
+/// What a handler logs: who it is, where from, and what it has yet to send.
+#[test]
+fn a_connection_says_what_it_is() {
+    let acts = Acts {
+        message: |conn, message| {
+            conn.send(message);
+            let (id, peer, bytes) = (conn.id(), conn.peer_addr(), conn.buffered_bytes());
+            conn.send(&format!("{id} {peer:?} {bytes}")[..]);
+            conn.send(&format!("{conn:?}")[..]);
+        },
+        ..Acts::default()
+    };
+    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let mut ids = HashSet::new();
+    for _ in 0..3 {
+        let mut client = server.open();
+        client.send(&text("hello"));
+        assert_eq!(client.read_frame(), ServerFrame::text("hello"));
+        let told = String::from_utf8(client.read_frame().payload).unwrap();
+        let (id, rest) = told.split_once(' ').unwrap();
+        assert!(ids.insert(id.to_owned()), "{id} is another connection's");
+        // A frame of five bytes has a header of two.
+        assert_eq!(rest, format!("{:?} 7", client.stream.local_addr().ok()));
+        let debug = String::from_utf8(client.read_frame().payload).unwrap();
+        assert!(debug.contains("stage: Open"), "{debug}");
+        drop(client);
+        server.wait_until_empty();
     }
 }
 

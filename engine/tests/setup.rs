@@ -5,11 +5,15 @@ mod harness;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 
 use harness::{Echo, RawClient, ServerFrame, TestServer, text};
-use ringwire::{Config, Running, Server, SetupError};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use ringwire::{Config, HandleError, Running, Server, SetupError};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 fn start(address: &str, shards: usize) -> Result<Running, SetupError> {
     Server::builder().listen(address).shards(shards).start(|_| Echo)
@@ -99,14 +103,18 @@ fn io_uring_forbidden_or_missing() {
         (setup, libc::EPERM, "ForbiddenBySeccomp", "seccomp"),
         (register, libc::EPERM, "ForbiddenBySeccomp", "seccomp"),
         (setup, libc::ENOSYS, "Missing", "CONFIG_IO_URING"),
+        // A kernel before 6.1 does not know the flags.
+        (
+            setup,
+            libc::EINVAL,
+            "KernelTooOld { missing: \"IORING_SETUP_DEFER_TASKRUN\" }",
+            "Linux 6.1 or newer",
+        ),
     ];
     for (syscall, errno, variant, remedy) in forbidden {
         for shards in [1, 3] {
-            let starting = std::thread::spawn(move || {
-                forbid(syscall, errno);
-                error(start("127.0.0.1:0", shards))
-            });
-            let error = starting.join().expect("an error is no panic");
+            let error =
+                under_filter((syscall, vec![]), errno, move || error(start("127.0.0.1:0", shards)));
             assert_eq!(format!("{error:?}"), variant);
             assert!(error.is_io_uring_unavailable());
             assert!(error.to_string().contains(remedy), "{error}");
@@ -115,16 +123,100 @@ fn io_uring_forbidden_or_missing() {
     assert_starts();
 }
 
-/// Has a system call answered with `errno` on this thread, for good.
-fn forbid(syscall: libc::c_long, errno: i32) {
+// Operations of io_uring_register(2).
+const REGISTER_PROBE: u32 = 8;
+const REGISTER_RING_FDS: u32 = 20;
+const REGISTER_PBUF_RING: u32 = 22;
+const UNREGISTER_PBUF_RING: u32 = 23;
+
+/// A system call, and the rules of which one must hold, if there are any.
+type Refused = (libc::c_long, Vec<SeccompRule>);
+
+/// One operation of io_uring_register(2).
+fn registering(operation: u32) -> Refused {
+    let is_it =
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(operation));
+    let rule = is_it.and_then(|is_it| SeccompRule::new(vec![is_it])).expect("a plain rule");
+    (libc::SYS_io_uring_register, vec![rule])
+}
+
+/// As on a kernel that has io_uring but not all of it.
+#[test]
+fn registrations_the_kernel_does_not_know() {
+    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
+        return;
+    }
+    let needed = [
+        (REGISTER_PROBE, "probing operations failed"),
+        (REGISTER_PBUF_RING, "lacks IORING_REGISTER_PBUF_RING"),
+    ];
+    for (operation, told) in needed {
+        let error =
+            under_filter(registering(operation), libc::EINVAL, || error(start("127.0.0.1:0", 2)));
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    assert_starts();
+}
+
+/// What only saves a look-up or memory is done without.
+#[test]
+fn registrations_that_are_not_needed() {
+    for operation in [REGISTER_RING_FDS, UNREGISTER_PBUF_RING] {
+        under_filter(registering(operation), libc::EINVAL, || {
+            let Some(server) = TestServer::start(2, Config::default(), |_| Echo) else { return };
+            server.assert_serves();
+            server.stop().expect("no shard panics");
+        });
+    }
+}
+
+/// Does something on a thread that has a system call answered with `errno`.
+fn under_filter<R: Send + 'static>(
+    refused: Refused,
+    errno: i32,
+    act: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let acting = std::thread::spawn(move || {
+        refuse(refused, errno);
+        act()
+    });
+    acting.join().expect("an error is no panic")
+}
+
+/// Has a system call answered with `errno` on this thread and those it starts, for good.
+fn refuse(refused: Refused, errno: i32) {
     let filter = SeccompFilter::new(
-        BTreeMap::from([(syscall, vec![])]),
+        BTreeMap::from([refused]),
         SeccompAction::Allow,
         SeccompAction::Errno(errno as u32),
         env::consts::ARCH.try_into().expect("an architecture seccomp knows"),
     );
     let program: BpfProgram = filter.and_then(TryInto::try_into).expect("a plain filter");
     seccompiler::apply_filter(&program).expect("seccomp is there");
+}
+
+/// A shard that has panicked is none that limps: the others end too, and joining names it.
+#[test]
+fn a_shard_that_panics() {
+    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
+        return;
+    }
+    for panicking in [0, 1] {
+        let make = move |shard| {
+            if shard == panicking {
+                // As `panic!`, but without the message on standard error.
+                resume_unwind(Box::new("on purpose"));
+            }
+            Echo
+        };
+        let running = Server::builder().listen("127.0.0.1:0").shards(2).start(make);
+        let running = running.expect("it panics only when it is to serve");
+        let handle = running.handle();
+        let error = running.join().expect_err("one has panicked");
+        assert!(matches!(error, SetupError::ShardPanicked { shard } if shard == panicking));
+        assert!(error.to_string().contains(&panicking.to_string()), "{error}");
+        assert_eq!(handle.publish("topic", "nobody hears it"), Err(HandleError::Stopped));
+    }
 }
 
 /// Set in the process of [`outcome`].

@@ -85,6 +85,7 @@ impl Header {
     ///
     /// The first rule of RFC 6455 §5 that the bytes break, as soon as they break it: a prefix that
     /// fails keeps failing the same way whatever follows.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some((&first, bytes)) = bytes.split_first() else {
             return Ok(None);
@@ -135,6 +136,7 @@ impl Header {
 /// # Errors
 ///
 /// The rule it breaks.
+#[inline]
 pub const fn check_first(first: u8) -> Result<Opcode, ProtocolError> {
     // §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero
     // values."
@@ -168,6 +170,7 @@ pub const fn check_mask(receiver: Role, second: u8) -> Result<(), ProtocolError>
     }
 }
 
+#[inline]
 const fn check_second(opcode: Opcode, second: u8) -> Result<(), ProtocolError> {
     // §5.5: "All control frames MUST have a payload length of 125 bytes or less"
     if opcode.is_control() && second & LENGTH > CONTROL_PAYLOAD_BYTES_MAX as u8 {
@@ -177,6 +180,7 @@ const fn check_second(opcode: Opcode, second: u8) -> Result<(), ProtocolError> {
 }
 
 /// The payload length, and the number of bytes behind the second that told it.
+#[inline]
 fn decode_length(short: u8, bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     // §5.2: "in all cases, the minimal number of bytes MUST be used to encode the length"
     match short {

@@ -8,6 +8,46 @@
 /// the key with [`rotate`] first.
 #[inline]
 pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
+    if payload.len() < LONG_BYTES_MIN { xor(payload, key) } else { unmask_long(payload, key) }
+}
+
+/// The key as it applies after `bytes` bytes of a payload.
+#[inline]
+pub const fn rotate(key: [u8; 4], bytes: usize) -> [u8; 4] {
+    let bits = (bytes % 4) as u32 * 8;
+    u32::from_be_bytes(key).rotate_left(bits).to_be_bytes()
+}
+
+/// From here on the preparations of [`unmask_long`], some 3 ns, are less than what they save.
+const LONG_BYTES_MIN: usize = 512;
+
+/// A cache line, which no store should straddle: payloads begin 6, 8 or 14 bytes behind wherever
+/// their frame begins, and unaligned stores take twice as long while the payload is in the cache.
+const LINE_BYTES: usize = 64;
+
+#[inline(never)]
+fn unmask_long(payload: &mut [u8], key: [u8; 4]) {
+    let front_bytes = payload.as_ptr().align_offset(LINE_BYTES).min(payload.len());
+    let (front, lines) = payload.split_at_mut(front_bytes);
+    xor(front, key);
+    xor_widest(lines, rotate(key, front_bytes));
+}
+
+/// [`xor`] with the widest vectors of the processor it runs on, not only of all those it could run
+/// on: more than twice as fast between 4 and 16 KiB.
+#[cfg(feature = "std")]
+fn xor_widest(payload: &mut [u8], key: [u8; 4]) {
+    fearless_simd::dispatch!(fearless_simd::Level::new(), _simd => xor(payload, key));
+}
+
+#[cfg(not(feature = "std"))]
+fn xor_widest(payload: &mut [u8], key: [u8; 4]) {
+    xor(payload, key);
+}
+
+// Always inlined, to be compiled anew for each width of vectors.
+#[inline(always)]
+fn xor(payload: &mut [u8], key: [u8; 4]) {
     let key = u64::from(u32::from_ne_bytes(key));
     let key_twice = key << 32 | key;
     // The compiler turns this loop into the widest vectors the target has.
@@ -18,13 +58,6 @@ pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
     for (byte, key_byte) in tail.iter_mut().zip(key_twice.to_ne_bytes()) {
         *byte ^= key_byte;
     }
-}
-
-/// The key as it applies after `bytes` bytes of a payload.
-#[inline]
-pub const fn rotate(key: [u8; 4], bytes: usize) -> [u8; 4] {
-    let bits = (bytes % 4) as u32 * 8;
-    u32::from_be_bytes(key).rotate_left(bits).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -52,6 +85,20 @@ mod tests {
                     naive::unmask(&mut slow[start..], key);
                     assert_eq!(fast, slow, "start {start}, length {length}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn long_payloads_agree_with_the_naive_twin_wherever_they_begin_and_end() {
+        let key = [1, 2, 3, 4];
+        for start in 0..=LINE_BYTES {
+            for length in [511, 512, 513, 575, 576, 639, 1_000, 4_099] {
+                let bytes: Vec<u8> = (0..start + length).map(|n| n as u8).collect();
+                let (mut fast, mut slow) = (bytes.clone(), bytes);
+                unmask(&mut fast[start..], key);
+                naive::unmask(&mut slow[start..], key);
+                assert_eq!(fast, slow, "start {start}, length {length}");
             }
         }
     }

@@ -44,46 +44,35 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// The request head did not come in time (RFC 9110 §15.5.9).
     pub(super) fn time_out_opening(&mut self, key: Key) {
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
+        let slot = self.connections.get_mut(key).expect("its deadline goes with it");
         self.core.metrics.handshakes_refused += 1;
         respond(&mut self.core, &mut slot.session, &Response::new(408), false);
     }
 
     /// Ends a connection without further words: the peer is gone, or out of time.
     pub(super) fn cut_off(&mut self, key: Key, code: CloseCode, reason: &str) {
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
+        let slot = self.connections.get_mut(key).expect("looked up by the caller");
         if slot.session.stage == Stage::Dying {
             return;
         }
         // Before the handler is told: what it sends now has no effect, and shall not seem to.
         slot.session.stage = Stage::Dying;
         self.tell_closed(key, code, reason);
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
+        let slot = self.connections.get_mut(key).expect("looked up just before");
         let session = &mut slot.session;
         session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
         if session.receiving || session.sending {
             self.driver.cancel(&session.socket);
         }
-        self.note_moved();
         // Freed when the tick ends, or with the last completion.
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
-        slot.session.mark_dirty(&mut self.core);
+        session.mark_dirty(&mut self.core);
+        self.note_moved();
     }
 
     /// Everything queued is out: if nothing more is expected from the peer, so is our FIN.
     pub(super) fn after_last_byte(&mut self, key: Key) {
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
+        let slot = self.connections.get_mut(key).expect("looked up by the caller");
         let session = &mut slot.session;
         if session.stage != Stage::Closing || session.peer_side == PeerSide::Open {
             return;
@@ -99,9 +88,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// Frees a slot that is dying and has nothing in flight.
     pub(super) fn release(&mut self, key: Key) {
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
+        let slot = self.connections.get_mut(key).expect("looked up by the caller");
         let session = &slot.session;
         if session.stage != Stage::Dying || session.receiving || session.sending {
             return;
@@ -121,9 +108,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// Tells the handler that a connection is over, once, if it was ever told of it.
     pub(super) fn tell_closed(&mut self, key: Key, code: CloseCode, reason: &str) {
         let Self { connections, handler, core, .. } = self;
-        let Some(slot) = connections.get_mut(key) else {
-            return;
-        };
+        let slot = connections.get_mut(key).expect("looked up by the caller");
         tell_closed(handler, core, &mut slot.session, code, reason);
         self.note_moved();
     }

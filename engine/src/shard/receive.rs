@@ -117,8 +117,9 @@ fn take_events<H: Handler>(
     while let Some(event) = events.next() {
         let failure = match event {
             Ok(Event::Message(message)) => {
+                let is_shown = core.forward.show(message);
                 let failure = take_message(handler, core, session, message);
-                if let Some(frame) = core.forward.take_claimed(&mut events) {
+                if is_shown && let Some(frame) = core.forward.take_claimed(&mut events) {
                     session.writes.put_first(frame);
                 }
                 failure
@@ -155,7 +156,6 @@ fn take_message<H: Handler>(
     core.metrics.messages_received += 1;
     // What was unfinished is whole; if another message has begun, its deadline starts anew.
     session.mid_message = false;
-    core.forward.show(message);
     let mut conn = Conn::new(session, core);
     let returned = guard(|| handler.on_message(&mut conn, message));
     if returned.is_some() { None } else { Some(panicked(core)) }

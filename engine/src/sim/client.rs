@@ -155,7 +155,10 @@ impl Client {
         self.excused = true;
         let mut wire = self.wire.borrow_mut();
         wire.client_reset = true;
-        wire.to_server.clear();
+        // What it has sent is lost on its way, or has arrived before the reset.
+        if self.dice.chance(50) {
+            wire.to_server.clear();
+        }
         self.stage = Stage::Gone;
     }
 

@@ -258,6 +258,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_leased_is_not_provided() {
+        let mut ring = ring(4, 4);
+        ring.provide();
+        (0..4).for_each(|buffer| ring.lease(buffer));
+        ring.grow();
+        ring.provide();
+        assert_eq!(published(&ring, 3), (4, 3), "there is nothing to provide");
+        ring.recycle(2);
+        ring.provide();
+        assert_eq!(published(&ring, 0), (5, 2));
+    }
+
+    #[test]
     fn the_ring_wraps_around() {
         let mut ring = ring(4, 4);
         for _ in 0..70_000 {

@@ -59,6 +59,7 @@ impl Listener {
         // Accepted sockets inherit it: a frame is sent when the tick ends, not when an
         // earlier one was acknowledged, and no connection costs a system call for it.
         socket.set_tcp_nodelay(true)?;
+        defer_accept(&socket)?;
         Ok(socket)
     }
 
@@ -77,6 +78,25 @@ impl Listener {
     pub(super) fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// A WebSocket client speaks first, so a connection is accepted when its request is there (tcp(7),
+/// `TCP_DEFER_ACCEPT`): one wake-up instead of two. One that stays silent is accepted after a
+/// second all the same, and then has its handshake timeout.
+fn defer_accept(socket: &Socket) -> io::Result<()> {
+    let seconds: libc::c_int = 1;
+    // SAFETY: the pointer and the length name a `c_int` that lives across the call, which is
+    // what this option takes.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of_val(&seconds) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Never checks what it walks over; the parser in front of it has.
 
+use memchr::memchr;
+
 /// The header fields of a head, in order, each name with its value.
 ///
 /// Values come without the white space around them and may hold bytes above 0x7f
@@ -21,7 +23,13 @@ impl<'a> Fields<'a> {
 
     /// All values of the fields of this name, in order. Names are compared without case.
     pub(crate) fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.clone().filter_map(move |(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
+        let mut lines = self.lines;
+        core::iter::from_fn(move || {
+            let line = split_line(lines)?;
+            lines = line.1;
+            Some(line.0)
+        })
+        .filter_map(move |line| value_of(line, name))
     }
 
     /// The value of the only field of this name; `Err` if there are several.
@@ -48,11 +56,18 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (line, lines) = split_line(self.lines)?;
-        let colon = line.iter().position(|&byte| byte == b':')?;
+        let colon = memchr(b':', line)?;
         self.lines = lines;
         let name = str::from_utf8(&line[..colon]).ok()?;
         Some((name, trim(&line[colon + 1..])))
     }
+}
+
+/// The value of a field line, if the field has this name.
+fn value_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (start, rest) = line.split_at_checked(name.len())?;
+    let value = rest.strip_prefix(b":")?;
+    start.eq_ignore_ascii_case(name.as_bytes()).then(|| trim(value))
 }
 
 /// The elements of one field value that is a list, without the white space around them.
@@ -99,7 +114,7 @@ fn trim(bytes: &[u8]) -> &[u8] {
 }
 
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == b'\r')?;
+    let end = memchr(b'\r', bytes)?;
     Some((&bytes[..end], bytes.get(end + 2..)?))
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Never reads a byte twice, however the input is cut, and never reads past the limit.
 
+use memchr::memchr3;
+
 use super::RequestError;
 
 /// Most header fields that can be asked for in [`HeadLimits::headers_max`].
@@ -76,9 +78,17 @@ impl HeadScan {
     ) -> Result<Option<usize>, RequestError> {
         let end = head_so_far.len().min(limits.head_bytes_max);
         let start = (self.scanned_bytes as usize).min(end);
-        for (offset, &byte) in head_so_far[start..end].iter().enumerate() {
+        let mut next = start;
+        while next < end {
+            if self.at == At::Line {
+                // Whatever else stands within a line is for the parser.
+                let rest = &head_so_far[next..end];
+                next += memchr3(b'\r', b'\n', 0, rest).unwrap_or(rest.len());
+            }
+            let Some(&byte) = head_so_far[..end].get(next) else { break };
+            next += 1;
             self.at = match (self.at, byte) {
-                (At::EmptyCr, b'\n') => return Ok(Some(start + offset + 1)),
+                (At::EmptyCr, b'\n') => return Ok(Some(next)),
                 (At::LineCr, b'\n') => {
                     self.past_first_line = true;
                     At::LineStart
