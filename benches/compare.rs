@@ -1,115 +1,138 @@
-//! Compares the echo example with the raw TCP floor: both pinned to one core, the clients on
-//! another, in turn A B A B…, and reports the ratio pair by pair. Losses are printed like
-//! wins, and `--at-least` turns a ratio into an exit code.
+//! Compares Ringwire's examples with other servers, row by row: the servers on one core, the
+//! clients on others, in turn, every byte compared. Losses are printed like wins, and
+//! `--at-least` turns a ratio into an exit code.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
-use ringwire_bench::load::{Clients, Dialect, Load, Shape};
-use ringwire_bench::process::{Process, sibling};
+use indicatif::{ProgressBar, ProgressStyle};
+use ringwire_bench::comparison::{Comparison, Settings};
+use ringwire_bench::contender::{Contender, PEERS};
+use ringwire_bench::process::sibling;
+use ringwire_bench::results::RowResult;
+use ringwire_bench::row::{ROWS, Row};
+use ringwire_bench::{document, table};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Echo throughput against the floor, side by side in one run.
+/// Ringwire against other servers, side by side in one run.
 #[derive(Parser)]
 struct Options {
-    #[command(flatten)]
-    shape: Shape,
-    /// Rounds; each measures both servers.
-    #[arg(long, default_value_t = 9)]
+    /// Row to measure; repeatable. Without it, all of them
+    #[arg(long = "row", value_name = "NAME")]
+    rows: Vec<String>,
+    /// Whom to compare with, of `floor` and the folders of benches/peers; all without it, and
+    /// nobody with ''
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    peers: Option<Vec<String>>,
+    /// Another server as NAME=COMMAND, with {port} and, if it can broadcast, {mode}, which
+    /// becomes `echo` or `broadcast`; repeatable
+    #[arg(long = "peer", value_name = "NAME=COMMAND")]
+    own: Vec<String>,
+    /// Rounds; each measures every server once
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Seconds per measurement.
+    /// Seconds per measurement
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Core of the servers.
+    /// Core of the servers
     #[arg(long, default_value_t = 0)]
     server_cpu: usize,
-    /// Core of the clients.
-    #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
-    /// Fail if the median ratio is below this.
-    #[arg(long)]
-    at_least: Option<f64>,
+    /// Cores of the clients, a worker each
+    #[arg(long, default_value = "1", value_delimiter = ',')]
+    client_cpus: Vec<usize>,
+    /// Write tables, plots and figures into FOLDER/benchmarks.md and FOLDER/benchmarks/
+    #[arg(long, value_name = "FOLDER")]
+    write: Option<PathBuf>,
+    /// Fail if Ringwire's median ratio to PEER is below this; repeatable
+    #[arg(long, value_name = "PEER=RATIO", value_parser = parse_bound)]
+    at_least: Vec<(String, f64)>,
+    /// Fail if the median of Ringwire's first metric is above this
+    #[arg(long, value_name = "FIGURE")]
+    at_most: Option<f64>,
 }
 
-/// A server with its clients, and what was measured of it.
-struct Contender {
-    name: &'static str,
-    process: Process,
-    clients: Clients,
-    messages_per_second: Vec<f64>,
-    cpu_micros_per_message: Vec<f64>,
-}
-
-fn main() -> Result<(), String> {
-    let options = Options::parse();
-    ringwire::driver::pin_to(options.client_cpu).map_err(|error| error.to_string())?;
-    let mut contenders = [
-        contender(&options, "ringwire", "echo", &["--shards", "1"], Dialect::WebSocket)?,
-        contender(&options, "floor", "floor", &[], Dialect::Raw)?,
-    ];
-    for contender in &mut contenders {
-        contender.clients.run(Duration::from_millis(500));
-    }
-    for _ in 0..options.rounds {
-        for contender in &mut contenders {
-            contender.measure(Duration::from_secs_f64(options.seconds));
+fn main() -> ExitCode {
+    match compare(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
-    let [ringwire, floor] = &contenders;
-    println!(
-        "echo {} B x {} connections, {} in flight, {} rounds of {} s",
-        options.shape.payload_bytes,
-        options.shape.connections,
-        options.shape.in_flight,
-        options.rounds,
-        options.seconds
-    );
-    contenders.iter().for_each(Contender::report);
-    let pairs = ringwire.messages_per_second.iter().zip(&floor.messages_per_second);
-    let mut ratios: Vec<f64> = pairs.map(|(ringwire, floor)| ringwire / floor).collect();
-    let ratio = median(&mut ratios);
-    let (lowest, highest) = (ratios[0], ratios[ratios.len() - 1]);
-    println!("ratio to the floor: median {ratio:.3}, from {lowest:.3} to {highest:.3}");
-    match options.at_least {
-        Some(at_least) if ratio < at_least => Err(format!("below {at_least}")),
+}
+
+fn compare(options: &Options) -> Result<(), String> {
+    let rows: Vec<&Row> = match &options.rows[..] {
+        [] => ROWS.iter().collect(),
+        names => names.iter().map(|name| Row::find(name)).collect::<Result<_, _>>()?,
+    };
+    let settings = Settings {
+        rounds: options.rounds,
+        seconds: options.seconds,
+        server_cpu: options.server_cpu,
+        client_cpus: options.client_cpus.clone(),
+        worker: sibling("ringwire-load")?,
+        command: command_line(),
+    };
+    let others = contenders(options)?;
+    let bar = progress_bar();
+    for row in rows {
+        let result = Comparison::new(row, &settings, &bar).measure(&others)?;
+        bar.suspend(|| print(row.name, &result));
+        check(options, &result)?;
+        if let Some(folder) = &options.write {
+            document::write(folder, &[(row.name, result)])?;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn contenders(options: &Options) -> Result<Vec<Contender>, String> {
+    let names = match &options.peers {
+        Some(names) => names.iter().map(|name| &name[..]).filter(|name| !name.is_empty()).collect(),
+        None => [&["floor"], &PEERS[..]].concat(),
+    };
+    names.into_iter().chain(options.own.iter().map(|own| &own[..])).map(Contender::parse).collect()
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{elapsed_precise}  {pos} measurements  {msg}");
+    ProgressBar::new_spinner().with_style(style.expect("the template is right"))
+}
+
+fn print(name: &str, result: &RowResult) {
+    println!("{name}: {}\n{}", result.title, table::render(result));
+    result.notes.iter().for_each(|note| println!("({note})"));
+    println!();
+}
+
+fn check(options: &Options, result: &RowResult) -> Result<(), String> {
+    for (peer, at_least) in &options.at_least {
+        let ratio = result.ratio_to(peer).ok_or_else(|| format!("{peer} was not measured"))?;
+        if ratio.median < *at_least {
+            return Err(format!("{:.3} of {peer}, below {at_least}", ratio.median));
+        }
+    }
+    match (options.at_most, result.main_median()) {
+        (Some(at_most), Some(median)) if median > at_most => {
+            Err(format!("{median:.1} {}, above {at_most}", result.metrics[0]))
+        }
         _ => Ok(()),
     }
 }
 
-fn contender(
-    options: &Options,
-    name: &'static str,
-    program: &str,
-    arguments: &[&str],
-    dialect: Dialect,
-) -> Result<Contender, String> {
-    let arguments = [&["--listen", "127.0.0.1:0"], arguments].concat();
-    let process = Process::start(options.server_cpu, &sibling(program)?, &arguments)?;
-    let clients = Clients::connect(&Load { addr: process.addr, dialect, shape: options.shape })?;
-    let (messages_per_second, cpu_micros_per_message) = (Vec::new(), Vec::new());
-    Ok(Contender { name, process, clients, messages_per_second, cpu_micros_per_message })
+fn parse_bound(text: &str) -> Result<(String, f64), String> {
+    let (peer, ratio) = text.split_once('=').ok_or("PEER=RATIO")?;
+    Ok((peer.to_owned(), ratio.parse().map_err(|error| format!("{ratio:?}: {error}"))?))
 }
 
-impl Contender {
-    fn measure(&mut self, time: Duration) {
-        let cpu_before = self.process.cpu_seconds();
-        let (messages, seconds) = self.clients.run(time);
-        let cpu_seconds = self.process.cpu_seconds() - cpu_before;
-        self.messages_per_second.push(messages as f64 / seconds);
-        self.cpu_micros_per_message.push(cpu_seconds * 1e6 / messages as f64);
-    }
-
-    fn report(&self) {
-        let rate = median(&mut self.messages_per_second.clone());
-        let cpu = median(&mut self.cpu_micros_per_message.clone());
-        println!("{:>10}: {rate:>10.0} messages/s, {cpu:.2} us CPU per message", self.name);
-    }
-}
-
-/// Sorts, and takes the middle.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// The command as it was typed, for whoever wants to do it again.
+fn command_line() -> String {
+    let words =
+        std::env::args().skip(1).map(|word| match word.contains([' ', '{']) || word.is_empty() {
+            true => format!("'{word}'"),
+            false => word,
+        });
+    std::iter::once("ringwire-compare".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

@@ -99,7 +99,7 @@ fn soak(options: &Options) -> Result<(), String> {
     let mut restarted = Instant::now();
     while start.elapsed() < Duration::from_secs(options.seconds) {
         std::thread::sleep(Duration::from_secs(1));
-        let sample = (server.resident_bytes() >> 10, server.descriptors());
+        let sample = (server.pid().resident_bytes()? >> 10, server.descriptors());
         let seconds = start.elapsed().as_secs();
         if seconds.is_multiple_of((options.seconds / 20).max(1)) {
             println!("{seconds:>8} {:>10} {:>12}", sample.0, sample.1);

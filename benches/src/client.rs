@@ -1,5 +1,5 @@
 //! A blocking WebSocket client on `ringwire-proto`, one connection a value, for programs that
-//! check behaviour. Not for load: that is `load.rs`.
+//! check behaviour. Not for load: that is `worker.rs`.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringwire_proto::{CloseCode, Connection, Event, IncomingLimits, Message};
 
-use crate::load::shake_hands;
+use crate::dialect::Dialect;
 
 /// What the server did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        shake_hands(&mut stream)?;
+        Dialect::WebSocket.open(&mut stream)?;
         // A fixed key: these clients talk to nobody but a server under test.
         let connection = Connection::client((|| [0x3C, 0xA5, 0x0F, 0x99]) as fn() -> [u8; 4]);
         Ok(Self { stream, connection, heard: Default::default(), out: Vec::new() })

@@ -1,31 +1,40 @@
 //! Servers under test, as child processes on a core of their own.
 //! A server is ended by its process id when its value is dropped.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid as NixPid;
+
+use crate::pid::Pid;
 
 /// A running server.
 pub struct Process {
     child: Child,
     /// Where it listens, from the line it printed.
     pub addr: SocketAddr,
+    /// What the line says of it, without the brackets.
+    pub description: String,
 }
 
 impl Process {
-    /// Starts `program` pinned to `cpu` (taskset(1)) and waits for its line
-    /// `listening on SCHEME://ADDR:PORT …`.
+    /// Starts `program`, pinned to `cpu` (taskset(1)) if there is one, and waits for its line
+    /// `listening on SCHEME://ADDR:PORT …`. Its log is thrown away.
     ///
     /// # Errors
     ///
     /// It does not start, or says something else.
-    pub fn start(cpu: usize, program: &Path, arguments: &[&str]) -> Result<Self, String> {
-        let mut taskset = Command::new("taskset");
-        Self::spawn(taskset.args(["-c", &cpu.to_string()]).arg(program).args(arguments), program)
+    pub fn start(program: &Path, arguments: &[&str], cpu: Option<usize>) -> Result<Self, String> {
+        let mut command = pinned(program.as_os_str(), cpu);
+        Self::spawn(command.args(arguments).stderr(Stdio::null()), program)
     }
 
-    /// As [`start`](Self::start), on any core.
+    /// As [`start`](Self::start), on any core, with its log on standard error.
     ///
     /// # Errors
     ///
@@ -41,12 +50,42 @@ impl Process {
             .map_err(|error| format!("{}: {error}", program.display()))?;
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
-        let addr = line.split("://").nth(1).and_then(|rest| rest.split(' ').next());
-        match addr.and_then(|addr| addr.parse().ok()) {
-            Some(addr) => Ok(Self { child, addr }),
-            None => Err(format!("{} did not say where it listens: {line:?}", program.display())),
+        let read = BufReader::new(stdout).read_line(&mut line);
+        let started = parse_line(&line).filter(|_| read.is_ok());
+        let Some((addr, description)) = started else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("{} did not say where it listens: {line:?}", program.display()));
+        };
+        Ok(Self { child, addr, description: description.to_owned() })
+    }
+
+    /// Takes a server that says nothing when it starts, once it accepts connections on `addr`.
+    ///
+    /// # Errors
+    ///
+    /// It does not start, or accepts nothing within ten seconds.
+    pub fn start_silent(command: &mut Command, addr: SocketAddr) -> Result<Self, String> {
+        const TRIES: usize = 100;
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.map_err(|error| format!("{command:?}: {error}"))?;
+        let mut process = Self { child, addr, description: String::new() };
+        for _ in 0..TRIES {
+            if TcpStream::connect(addr).is_ok() {
+                return Ok(process);
+            }
+            if let Ok(Some(status)) = process.child.try_wait() {
+                return Err(format!("{command:?} ended with {status}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
+        Err(format!("{command:?} accepts nothing on {addr}"))
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid(self.child.id())
     }
 
     /// Ends it by SIGTERM, as an operator would, and waits for it.
@@ -55,9 +94,8 @@ impl Process {
     ///
     /// It ends with another status than 0.
     pub fn stop(mut self) -> Result<(), String> {
-        let pid = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-TERM", &pid]).status();
-        killed.map_err(|error| format!("kill: {error}"))?;
+        let pid = NixPid::from_raw(self.child.id() as i32);
+        kill(pid, Signal::SIGTERM).map_err(|error| format!("kill: {error}"))?;
         match self.child.wait() {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(format!("the server ended with {status}")),
@@ -65,38 +103,10 @@ impl Process {
         }
     }
 
-    /// CPU time used so far, in seconds, user and system together (/proc/PID/stat).
-    #[must_use]
-    pub fn cpu_seconds(&self) -> f64 {
-        /// USER_HZ is 100 on every Linux that has io_uring.
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let stat = self.read("stat");
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|ticks| ticks.parse().ok());
-        (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / TICKS_PER_SECOND
-    }
-
-    /// Resident memory in bytes (VmRSS).
-    ///
-    /// # Panics
-    ///
-    /// If /proc has no such line.
-    #[must_use]
-    pub fn resident_bytes(&self) -> u64 {
-        let status = self.read("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kilobytes.expect("VmRSS of a running process") * 1024
-    }
-
     /// Number of open descriptors.
     #[must_use]
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
-    }
-
-    fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default()
     }
 }
 
@@ -105,6 +115,21 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A command that runs `program` on `cpu` only, or on any.
+#[must_use]
+pub fn pinned(program: &OsStr, cpu: Option<usize>) -> Command {
+    let Some(cpu) = cpu else { return Command::new(program) };
+    let mut taskset = Command::new("taskset");
+    taskset.args(["-c", &cpu.to_string()]).arg(program);
+    taskset
+}
+
+/// The address and the description of `listening on SCHEME://ADDR:PORT (DESCRIPTION)`.
+fn parse_line(line: &str) -> Option<(SocketAddr, &str)> {
+    let (addr, rest) = line.trim().split_once("://")?.1.split_once(' ')?;
+    Some((addr.parse().ok()?, rest.trim_start_matches('(').trim_end_matches(')')))
 }
 
 /// A binary or example of this workspace, built beside the running one.
@@ -118,6 +143,19 @@ pub fn sibling(name: &str) -> Result<PathBuf, String> {
     let found = [folder.join(name), folder.join("examples").join(name)];
     let found = found.into_iter().find(|path| path.exists());
     found.ok_or_else(|| {
-        format!("{name} is not built: cargo build --release --workspace --bins --examples")
+        format!("{name} is not built: cargo build --profile bench --workspace --bins --examples")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_where_and_what() {
+        let line = "listening on ws://127.0.0.1:9001 (ws 8.1.0)\n";
+        assert_eq!(parse_line(line), Some(("127.0.0.1:9001".parse().unwrap(), "ws 8.1.0")));
+        assert_eq!(parse_line("error: no io_uring\n"), None);
+        assert_eq!(parse_line(""), None);
+    }
 }
