@@ -86,7 +86,7 @@ pub struct Config {
     /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost). Default 4,096.
     pub broadcast_entries: usize,
     /// Bytes such a ring may hold that not every shard has read; beyond it the shards behind
-    /// lose what they have not read, as above. Default 64 MiB: sixteen full ticks of input.
+    /// lose what they have not read, as above. Default 64 MiB: a thousand full ticks of input.
     pub broadcast_bytes_max: usize,
     /// Commands of other threads a shard's queue can hold; then `Handle` methods answer
     /// [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.

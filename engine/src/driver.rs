@@ -309,8 +309,8 @@ pub trait Driver {
 }
 
 /// Completions taken in one tick, so that timers, broadcasts and other connections get
-/// their turn under any flood. 512: with 16 KiB receive buffers at most 8 MiB of input a
-/// tick, and far above what one kernel pass delivers (about 20 receives and the sends).
+/// their turn under any flood. 512: far above what one kernel pass delivers (about 20 receives
+/// and the sends).
 pub const COMPLETIONS_PER_TICK_MAX: usize = 512;
 
 /// Received bytes after which a tick takes no further completion: peers that sent much get
