@@ -51,7 +51,8 @@ impl<'a, S> Conn<'a, S> {
     }
 
     /// Sends a message: `&str` as text, `&[u8]` as binary, or a received
-    /// [`Message`] as it came. Never blocks.
+    /// [`Message`] as it came, which is not copied if it is large
+    /// ([`forward_bytes_min`](crate::Config::forward_bytes_min)). Never blocks.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> SendStatus {
         self.session.send(self.core, message.into())
