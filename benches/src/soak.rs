@@ -112,7 +112,10 @@ impl Soak {
         match close {
             Some(CloseCode::GOING_AWAY) => add(&self.tally.drains_announced),
             _ if has_restarted => {}
-            _ => add(&self.tally.ended_without_cause),
+            _ => {
+                eprintln!("a connection ended without cause: {close:?}");
+                add(&self.tally.ended_without_cause);
+            }
         }
     }
 
