@@ -118,7 +118,7 @@ impl<'a> Events<'a> {
                         Err(error) => return self.incoming.fail(error),
                     };
                     if self.is_whole(&header) {
-                        self.incoming.pass_over_frame();
+                        self.incoming.rest_or_between();
                         return self.lend_in_place(&header);
                     }
                     self.incoming.start_payload(&header)

@@ -234,25 +234,17 @@ impl Incoming {
         header.opcode.is_control() || (header.fin && self.fragmented().is_none())
     }
 
-    /// A frame has been lent where it lies.
-    pub(crate) fn pass_over_frame(&mut self) {
-        if self.unfinished.is_some() {
-            self.rest_or_between();
-        }
-    }
-
     /// Takes in a header whose payload goes through the buffer.
     pub(crate) fn start_payload(&mut self, header: &Header) -> Partial {
         let is_fragment = !self.is_lent_in_place(header);
         let unfinished = self.unfinished_mut();
-        if !is_fragment && !header.opcode.is_control() {
-            // A declared length within the limits, so far below what overflows.
-            let room_bytes = frame::frame_header_bytes(header.payload_bytes as usize);
-            unfinished.room_bytes = room_bytes as u8;
-        }
         if is_fragment {
             unfinished.fragmented.get_or_insert(kind(header.opcode));
             unfinished.fragments = unfinished.fragments.saturating_add(1);
+        } else if !header.opcode.is_control() {
+            // A declared length within the limits, so far below what overflows.
+            let room_bytes = frame::frame_header_bytes(header.payload_bytes as usize);
+            unfinished.room_bytes = room_bytes as u8;
         }
         Partial {
             opcode: header.opcode,
@@ -376,7 +368,8 @@ impl Incoming {
         self.unfinished.get_or_insert_default()
     }
 
-    fn rest_or_between(&mut self) {
+    /// No frame is unfinished any more; a fragmented message may be.
+    pub(crate) fn rest_or_between(&mut self) {
         match &mut self.unfinished {
             Some(unfinished) if unfinished.fragmented.is_some() => unfinished.step = Step::Between,
             unfinished => *unfinished = None,
