@@ -1,12 +1,13 @@
 //! Runs a server for a long time under everything at once: echoes of all sizes, publishes
 //! across shards, churn, peers that do not read, floods, and now and then a stop and a
-//! restart. Ends with what was sent, received and lost, and with memory and descriptors over
-//! time; exit code 1 if anything was lost without cause or memory kept growing.
+//! restart. Says over time what memory and descriptors are, what came so far and the longest
+//! that a publish took since the line before; ends with what was sent, received and lost;
+//! exit code 1 if anything was lost without cause or memory kept growing.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -85,16 +86,14 @@ fn start_server(address: &str) -> Result<Process, String> {
 
 fn soak(options: &Options) -> Result<(), String> {
     let mut server = start_server("127.0.0.1:0")?;
-    let soak = Arc::new(Soak {
-        addr: server.addr,
-        over: AtomicBool::new(false),
-        restarts: AtomicU64::new(0),
-        tally: Tally::default(),
-    });
+    let soak = Arc::new(Soak::new(server.addr));
     let workers = start_workers(&soak);
     let start = Instant::now();
     let mut samples = Vec::new();
-    println!("{:>8} {:>10} {:>12}", "seconds", "RSS KiB", "descriptors");
+    println!(
+        "{:>8} {:>10} {:>12} {:>10} {:>10} {:>14}",
+        "seconds", "RSS KiB", "descriptors", "echoes", "publishes", "delay max, ms"
+    );
     let every = Duration::from_secs(options.restart_every);
     let mut restarted = Instant::now();
     while start.elapsed() < Duration::from_secs(options.seconds) {
@@ -102,7 +101,14 @@ fn soak(options: &Options) -> Result<(), String> {
         let sample = (server.pid().resident_bytes()? >> 10, server.descriptors());
         let seconds = start.elapsed().as_secs();
         if seconds.is_multiple_of((options.seconds / 20).max(1)) {
-            println!("{seconds:>8} {:>10} {:>12}", sample.0, sample.1);
+            println!(
+                "{seconds:>8} {:>10} {:>12} {:>10} {:>10} {:>14}",
+                sample.0,
+                sample.1,
+                soak.tally.echoes_received.load(Ordering::Relaxed),
+                soak.tally.publishes_received.load(Ordering::Relaxed),
+                soak.take_delay_max().as_millis(),
+            );
         }
         samples.push(sample);
         if options.restart_every > 0 && restarted.elapsed() >= every {

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringwire_proto::CloseCode;
 use socket2::SockRef;
@@ -13,6 +13,14 @@ use crate::client::{Client, Heard};
 /// How long a worker waits for an answer before it counts it as lost: far longer than the
 /// server's own deadlines.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A subscriber that is closed with 1013 must have been this far behind. The publishers
+/// together send what a write buffer holds (1 MiB) in somewhat over two seconds, so nobody
+/// who is told that his is full can have been less than half of that behind.
+const BEHIND_MIN: Duration = Duration::from_secs(1);
+
+/// A `p`, the publisher, its message's number and when it was sent.
+const PUBLISH_BYTES_MIN: usize = 1 + 1 + 8 + 8;
 
 macro_rules! tally {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -57,7 +65,10 @@ tally! {
     floods_unanswered,
     /// Stops at which the server said 1001.
     drains_announced,
-    /// Connections that ended without a Close frame though they did nothing wrong. Must be 0.
+    /// Subscribers closed with 1013 that had been too far behind, for want of CPU on either
+    /// side: nothing else here reads too slowly and expects messages.
+    subscribers_behind,
+    /// Connections that ended otherwise though they did nothing wrong. Must be 0.
     ended_without_cause,
 }
 
@@ -87,9 +98,30 @@ pub struct Soak {
     pub restarts: AtomicU64,
     /// What came of it.
     pub tally: Tally,
+    start: Instant,
+    /// Since it was last asked for.
+    delay_us_max: AtomicU64,
 }
 
 impl Soak {
+    /// A soak of the server there, which begins now.
+    #[must_use]
+    pub fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            over: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            tally: Tally::default(),
+            start: Instant::now(),
+            delay_us_max: AtomicU64::new(0),
+        }
+    }
+
+    /// The longest that a publish took from its publisher to a subscriber since the last call.
+    pub fn take_delay_max(&self) -> Duration {
+        Duration::from_micros(self.delay_us_max.swap(0, Ordering::Relaxed))
+    }
+
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
@@ -106,14 +138,17 @@ impl Soak {
     }
 
     /// A well-behaved connection has ended: is there a cause?
-    fn note_end(&self, restarts_before: u64, close: Option<CloseCode>) {
+    fn note_end(&self, restarts_before: u64, close: Option<CloseCode>, behind: Duration) {
         let has_restarted =
             self.restarts.load(Ordering::SeqCst) != restarts_before || restarts_before % 2 == 1;
         match close {
             Some(CloseCode::GOING_AWAY) => add(&self.tally.drains_announced),
             _ if has_restarted => {}
+            Some(CloseCode::TRY_AGAIN_LATER) if behind >= BEHIND_MIN => {
+                add(&self.tally.subscribers_behind);
+            }
             _ => {
-                eprintln!("a connection ended without cause: {close:?}");
+                eprintln!("a connection ended without cause: {close:?}, {behind:?} behind");
                 add(&self.tally.ended_without_cause);
             }
         }
@@ -139,7 +174,7 @@ impl Soak {
                 add(&self.tally.echoes_received);
             };
             add(&self.tally.echoes_interrupted);
-            self.note_end(restarts, close);
+            self.note_end(restarts, close, Duration::ZERO);
         }
     }
 
@@ -157,6 +192,10 @@ impl Soak {
         }
     }
 
+    fn elapsed_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
     /// Publishes numbered messages, slowly enough for everybody who reads.
     pub fn publish(&self, publisher: u8, mut random: fastrand::Rng) {
         let mut number = 0u64;
@@ -165,7 +204,8 @@ impl Soak {
                 number += 1;
                 let mut message = vec![b'p', publisher];
                 message.extend_from_slice(&number.to_be_bytes());
-                message.resize(10 + random.usize(..500), b'x');
+                message.extend_from_slice(&self.elapsed_us().to_be_bytes());
+                message.resize(PUBLISH_BYTES_MIN + random.usize(..500), b'x');
                 if client.send(&message).is_err() {
                     break;
                 }
@@ -183,28 +223,36 @@ impl Soak {
                 continue;
             }
             let mut newest = [None::<u64>; 256];
+            let mut behind = Duration::ZERO;
             let close = loop {
                 if self.is_over() {
                     return;
                 }
                 match client.hear() {
-                    Ok(Heard::Message(message)) => self.note_publish(&message, &mut newest),
+                    Ok(Heard::Message(message)) => {
+                        behind = behind.max(self.note_publish(&message, &mut newest));
+                    }
                     Ok(Heard::Close(code)) => break Some(code),
                     Ok(Heard::End) | Err(_) => break None,
                 }
             };
-            self.note_end(restarts, close);
+            self.note_end(restarts, close, behind);
         }
     }
 
-    fn note_publish(&self, message: &[u8], newest: &mut [Option<u64>; 256]) {
-        let number = u64::from_be_bytes(message[2..10].try_into().expect("ten bytes at least"));
+    /// Returns how long the message was under way.
+    fn note_publish(&self, message: &[u8], newest: &mut [Option<u64>; 256]) -> Duration {
+        let [number, sent_us] = [2..10, 10..PUBLISH_BYTES_MIN]
+            .map(|at| u64::from_be_bytes(message[at].try_into().expect("eight bytes")));
+        let delay_us = self.elapsed_us().saturating_sub(sent_us);
+        self.delay_us_max.fetch_max(delay_us, Ordering::Relaxed);
         let before = newest[usize::from(message[1])].replace(number);
         add(&self.tally.publishes_received);
         if let Some(before) = before {
             let missing = (number - before).saturating_sub(1);
             self.tally.publishes_lost.fetch_add(missing, Ordering::Relaxed);
         }
+        Duration::from_micros(delay_us)
     }
 
     /// Connects and leaves, in every way there is.
@@ -290,5 +338,43 @@ fn leave_rudely(mut stream: TcpStream, random: &mut fastrand::Rng) {
     }
     if random.bool() {
         let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which end counts as what: a soak that forgives too much can find nothing.
+    #[test]
+    fn only_a_cause_excuses_an_end() {
+        const NOW: Duration = Duration::ZERO;
+        let cases = [
+            (0, Some(CloseCode::GOING_AWAY), NOW, "drains_announced"),
+            (0, Some(CloseCode::TRY_AGAIN_LATER), BEHIND_MIN, "subscribers_behind"),
+            (0, Some(CloseCode::TRY_AGAIN_LATER), BEHIND_MIN / 2, "ended_without_cause"),
+            (0, Some(CloseCode::PROTOCOL_ERROR), BEHIND_MIN, "ended_without_cause"),
+            (0, None, BEHIND_MIN, "ended_without_cause"),
+            (2, None, NOW, ""),
+        ];
+        for (restarts, close, behind, counted) in cases {
+            let soak = Soak::new("127.0.0.1:1".parse().unwrap());
+            soak.restarts.store(restarts, Ordering::SeqCst);
+            soak.note_end(0, close, behind);
+            for (name, count) in soak.tally.lines() {
+                assert_eq!(count, u64::from(name == counted), "{close:?}, {behind:?}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_in_a_publishers_numbers_is_a_loss() {
+        let soak = Soak::new("127.0.0.1:1".parse().unwrap());
+        let mut newest = [None; 256];
+        for number in [5_u64, 6, 9] {
+            let message = [&b"p\x01"[..], &number.to_be_bytes(), &[0; 8]].concat();
+            soak.note_publish(&message, &mut newest);
+        }
+        assert_eq!(soak.tally.faults(), [("publishes_lost", 2)]);
     }
 }

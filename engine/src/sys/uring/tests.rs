@@ -1,6 +1,9 @@
-//! What no peer can bring about: completions of operations that only a race makes fail.
+//! What nobody sees from outside: completions of operations that only a race makes fail, and
+//! how much one tick brings.
 
 use std::fs::File;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -8,7 +11,7 @@ use super::*;
 /// real sockets, `RINGWIRE_REQUIRE_IO_URING` makes that a failure.
 fn driver() -> Option<UringDriver> {
     let config =
-        RingConfig { receive_buffers_min: 2, receive_buffers_max: 8, ..RingConfig::default() };
+        RingConfig { receive_buffers_min: 64, receive_buffers_max: 64, ..RingConfig::default() };
     match UringDriver::new(&config, None) {
         Ok(driver) => Some(driver),
         Err(error) => {
@@ -63,5 +66,45 @@ fn cancelling_what_has_ended_tells_nothing() {
     let Some(mut driver) = driver() else { return };
     driver.cancel_accept();
     assert!(completions(&mut driver, Wait::No).is_empty());
+    assert!(completions(&mut driver, Wait::No).is_empty());
+}
+
+/// However many peers send at once, one tick brings a bounded share of it, and the next ones the
+/// rest. Without the bound, what a tick answers would no longer lie in the cache.
+#[test]
+fn a_tick_brings_a_bounded_share_of_what_has_arrived() {
+    const PEERS: usize = 6;
+    const BYTES_EACH: usize = 32 << 10;
+    let Some(mut driver) = driver() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let sockets: Vec<Socket> = (0..PEERS as u32)
+        .map(|slot| {
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let socket = driver.adopt(listener.accept().unwrap().0);
+            peer.write_all(&[7; BYTES_EACH]).unwrap();
+            driver.arm_receive(Key { slot, generation: 0 }, &socket);
+            socket
+        })
+        .collect();
+    let (mut ticks, mut total, mut ended) = (0, 0, 0);
+    while ended < PEERS {
+        let (mut bytes, mut newest) = (0, 0);
+        for completion in completions(&mut driver, PATIENCE) {
+            let Completion::Received { result, .. } = completion else { continue };
+            let Some(lease) = result.expect("the peers only send and leave") else {
+                ended += 1;
+                continue;
+            };
+            newest = lease.bytes();
+            bytes += newest;
+            driver.recycle(lease);
+        }
+        assert!(bytes - newest < RECEIVED_BYTES_PER_TICK_MAX, "{bytes} bytes in one tick");
+        total += bytes;
+        ticks += 1;
+        assert!(ticks < 1_000, "{total} bytes came, {ended} peers ended");
+    }
+    assert_eq!(total, PEERS * BYTES_EACH);
+    sockets.into_iter().for_each(|socket| driver.close(socket));
     assert!(completions(&mut driver, Wait::No).is_empty());
 }
