@@ -69,8 +69,10 @@ impl<'a, S> Conn<'a, S> {
         self.session.begin_close(self.core, code, reason);
     }
 
-    /// Sends a ping (RFC 6455 §5.5.2); `false` if the payload has more than 125 bytes or the
-    /// connection is closing. Pings that keep a connection alive are sent without this
+    /// Sends a ping (RFC 6455 §5.5.2); `false` if the payload has more than 125 bytes, the
+    /// connection is closing, or its write buffer is full
+    /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which does not close it. Pings
+    /// that keep a connection alive are sent without this
     /// ([`ping_interval_ms`](crate::Config::ping_interval_ms)).
     pub fn ping(&mut self, payload: &[u8]) -> bool {
         self.session.ping(self.core, payload)

@@ -160,6 +160,7 @@ impl Forward {
 
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn buffers_out(&self) -> usize {
+        assert!(self.buffers_out <= self.buffers_out_max);
         self.buffers_out
     }
 }

@@ -10,6 +10,7 @@
 mod client;
 mod dice;
 mod driver;
+mod label;
 mod model;
 mod wire;
 mod world;

@@ -299,9 +299,17 @@ impl<S> Session<S> {
         self.note_mark(core);
     }
 
-    /// Queues a ping; `false` if it cannot be sent any more or there is no room.
+    /// Queues the application's ping; `false` if it cannot be sent any more or there is no room.
     pub(crate) fn ping(&mut self, core: &mut Core, payload: &[u8]) -> bool {
-        self.control(core, |outgoing, out| outgoing.ping(out, payload).is_ok())
+        self.serve_published(core);
+        let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
+        self.has_room(core, frame_bytes)
+            && self.control(core, |outgoing, out| outgoing.ping(out, payload).is_ok())
+    }
+
+    /// Queues a ping of the engine's own. It needs no room: one at most is unanswered.
+    pub(crate) fn heartbeat(&mut self, core: &mut Core) {
+        self.control(core, |outgoing, out| outgoing.ping(out, b"").is_ok());
     }
 
     /// Answers a ping (RFC 6455 §5.5.2), or keeps the newest to be answered when the peer

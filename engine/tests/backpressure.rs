@@ -14,13 +14,15 @@ use ringwire::{CloseCode, Config, Conn, ConnId, Handler, Message, Overflow, Send
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     Sent(SendStatus),
+    /// That many pings were taken.
+    Pinged(usize),
     Done,
     Drain,
     Close(u16),
 }
 
 /// Sends and publishes much on demand: the message is `send COUNT BYTES`, `publish COUNT
-/// BYTES`, `close` or `done`.
+/// BYTES`, `ping COUNT`, `close` or `done`.
 struct Flooder {
     events: Sender<(ConnId, Event)>,
 }
@@ -60,6 +62,11 @@ impl Handler for Flooder {
                 for index in 0..count.parse().unwrap() {
                     conn.publish("flood", &numbered(index, bytes.parse().unwrap()));
                 }
+            }
+            ["ping", count] => {
+                let pings = 0..count.parse().unwrap();
+                let taken = pings.filter(|&index| conn.ping(&numbered(index, 8))).count();
+                self.tell(conn, Event::Pinged(taken));
             }
             ["close"] => conn.close(CloseCode::NORMAL, "enough"),
             _ => {
@@ -207,6 +214,26 @@ fn behind_a_message_that_did_not_fit_comes_only_the_close() {
     let (_, last) = read_flood(&mut client);
     assert_eq!(last.close_code(), 1013);
     events.statuses();
+}
+
+/// The application's pings count like messages: a handler that pings for whatever it hears
+/// must not fill the memory for a peer that does not read. It used to.
+#[test]
+fn pings_stop_when_the_write_buffer_is_full() {
+    const PING_BYTES: usize = 2 + 8;
+    let limit = 100 * PING_BYTES;
+    let config = Config { write_bytes_max: limit, write_bytes_mark: limit, ..patient() };
+    let Some((server, events)) = flooder(config) else { return };
+    let mut client = server.open();
+    client.send(&text("ping 1000"));
+    assert_eq!((events.next(), events.next()), (Event::Pinged(100), Event::Done));
+    for index in 0..100 {
+        let frame = client.read_frame();
+        assert_eq!((frame.first, frame.payload), (0x89, numbered(index, 8)));
+    }
+    // Nobody is closed for it, and there is room again.
+    client.send(&text("done"));
+    assert_eq!(client.read_frame(), ServerFrame::text("done"));
 }
 
 /// Closed for a full buffer and flooding itself: the limit on dropped input holds here too.

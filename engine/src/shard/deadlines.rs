@@ -54,7 +54,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let session = &mut slot.session;
         session.pinged = true;
         session.pinged_ms = self.core.now_ms as u32;
-        session.ping(&mut self.core, b"");
+        session.heartbeat(&mut self.core);
         // The pong's deadline, unless something else is due before it.
         let next = due(session, &self.core);
         self.fire(key, next);

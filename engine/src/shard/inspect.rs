@@ -21,6 +21,15 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     pub(crate) fn check(&self, open_sockets: usize) {
         assert_eq!(self.connections.len(), open_sockets, "a slot for each socket");
         assert_eq!(self.core.metrics.connections_now, open_sockets as u64);
+        assert_eq!(self.core.metrics.completions_overflowed, self.driver.overflows());
+        let config = &self.core.config;
+        assert!(open_sockets <= config.connections_max, "{open_sockets} connections");
+        // A publish that finds the outbox empty always fits.
+        let outbox = self.core.outbox.len();
+        assert!(outbox <= config.broadcast_entries, "{outbox} publishes wait");
+        let bytes: usize = self.core.outbox.iter().map(|waiting| waiting.frame.len()).sum();
+        assert_eq!(self.core.outbox_bytes, bytes);
+        assert!(outbox <= 1 || bytes <= config.broadcast_bytes_max, "{bytes} bytes of publishes");
         assert!(self.core.log.is_empty(), "a publish was not handed out");
         assert!(self.core.moved.is_empty(), "a subscriber was not told its place");
         assert!(self.rearm.is_empty(), "a receive was not armed again");
@@ -49,6 +58,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         if unsent == 0 && !session.sending {
             assert!(session.writes.owns_nothing(), "an idle connection owns a write buffer");
         }
+        let topics = session.subscriptions.as_ref().map_or(0, |held| held.len());
+        assert!(topics <= config.subscriptions_max, "{topics} subscriptions");
         if session.stage == Stage::Dying {
             assert!(session.told != Told::Open, "dying and not told");
             assert!(receives || sends || session.dirty, "dying and never freed");
@@ -64,6 +75,52 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         }
         if session.stage != Stage::Open {
             assert!(session.subscriptions.is_none(), "closing and subscribed");
+        }
+    }
+
+    /// The rule that holds right after a tick: nothing is overdue. Says when, not what then; it
+    /// shares nothing with `deadlines.rs` but the fields.
+    pub(crate) fn check_deadlines(&self) {
+        for session in self.connections.sessions() {
+            self.check_overdue(session);
+        }
+    }
+
+    fn check_overdue(&self, session: &Session<H::State>) {
+        /// Two buckets of the timer wheel.
+        const LATE_MS: u32 = 128;
+        let config = &self.core.config;
+        let now_ms = self.core.now_ms as u32;
+        let check = |what: &str, timeout_ms: u32, since_ms: u32| {
+            let waited_ms = now_ms.wrapping_sub(since_ms);
+            let is_overdue = timeout_ms > 0 && waited_ms > timeout_ms + LATE_MS;
+            assert!(!is_overdue, "{what}: {waited_ms} ms, and {timeout_ms} are allowed");
+        };
+        match session.stage {
+            Stage::Dying => {}
+            Stage::Opening => check("handshake", config.handshake_timeout_ms, session.since_ms),
+            Stage::Closing | Stage::Draining => {
+                check("close", config.close_timeout_ms, session.since_ms);
+            }
+            Stage::Open => {
+                check("idle", config.idle_timeout_ms, session.heard_ms);
+                if session.mid_message {
+                    check("message", config.message_timeout_ms, session.since_ms);
+                }
+                if session.sending {
+                    // A stalled send is looked for once per timeout.
+                    check("write", 2 * config.write_timeout_ms, session.wrote_ms);
+                } else if !session.pinged {
+                    check("ping", config.ping_interval_ms, session.heard_ms);
+                } else {
+                    // While the peer read, its pong was waited for; then at most this long.
+                    let heard_of_ms = [session.pinged_ms, session.wrote_ms];
+                    let since_ms =
+                        heard_of_ms.into_iter().min_by_key(|at| now_ms.wrapping_sub(*at));
+                    let pong_ms = config.pong_timeout_ms + config.ping_interval_ms;
+                    check("pong", pong_ms, since_ms.expect("two times"));
+                }
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use ringwire_proto::{Connection, Event, IncomingLimits, Message, check_response, client_request};
 
 use super::dice::Dice;
-use super::model::{ClientNumber, SharedModel};
+use super::label::ClientNumber;
+use super::model::SharedModel;
 use super::wire::{SharedWire, Wire};
 
 type MaskKeys = fn() -> [u8; 4];
@@ -48,7 +49,12 @@ pub(super) struct Client {
     head: Vec<u8>,
     is_upgraded: bool,
     messages: u64,
+    /// The newest ping, by the number in its payload, and the newest pong.
+    pinged: u64,
+    ponged: u64,
     close_seen: bool,
+    /// It asks for what the server does not have.
+    is_refused: bool,
     /// Something happened after which the server owes it no proper end.
     pub(super) excused: bool,
 }
@@ -77,10 +83,13 @@ impl Client {
             head: Vec::new(),
             is_upgraded: false,
             messages: 0,
+            pinged: 0,
+            ponged: 0,
             close_seen: false,
+            is_refused: dice.chance(3),
             excused: manners != Manners::Polite,
         };
-        let target = format!("/{number}");
+        let target = if client.is_refused { "/nothing".into() } else { format!("/{number}") };
         client_request(&mut client.out, "sim", &target, KEY, &[], &[]).expect("a valid request");
         if manners == Manners::Hostile && dice.chance(20) {
             // Not in the target: that is another client's name.
@@ -107,6 +116,11 @@ impl Client {
             Stage::Leaving => self.excused && self.is_quiet(),
             Stage::Gone => true,
         }
+    }
+
+    /// Whether its newest ping was answered (RFC 6455 §5.5.3: older ones need not be).
+    pub(super) fn is_answered(&self) -> bool {
+        self.stage != Stage::Open || self.ponged == self.pinged
     }
 
     fn is_quiet(&self) -> bool {
@@ -198,7 +212,8 @@ impl Client {
             bytes = self.head.split_off(end + 4);
             let head = std::mem::take(&mut self.head);
             if check_response(&head, KEY, &[]).is_err() {
-                assert!(self.excused, "a valid request was refused");
+                let is_right = self.is_refused && head.starts_with(b"HTTP/1.1 404 ");
+                assert!(self.excused || is_right, "a valid request was refused");
                 self.wire.borrow_mut().client_fin = true;
                 self.stage = Stage::Leaving;
                 return;
@@ -211,13 +226,19 @@ impl Client {
         if bytes.is_empty() || self.connection.incoming.is_ended() {
             return;
         }
-        let Self { connection, out, model, number, close_seen, .. } = self;
+        let Self { connection, out, model, number, close_seen, pinged, ponged, .. } = self;
         let limits = IncomingLimits { message_bytes_max: 1 << 20, fragment_charge_bytes: 128 };
         let received = connection.receive(&mut bytes, &limits, out, |_, _, event| match event {
             Event::Message(Message::Text(text)) => model.borrow_mut().delivered(*number, text),
             Event::Message(Message::Binary(_)) => panic!("nobody sends binary messages here"),
             Event::Close(_) => *close_seen = true,
-            Event::Ping(_) | Event::Pong(_) => {}
+            Event::Pong(payload) => {
+                let pong = std::str::from_utf8(payload).ok().and_then(|pong| pong.parse().ok());
+                let pong = pong.expect("the payload of a ping");
+                assert!(*ponged < pong && pong <= *pinged, "pong {pong} after {ponged}");
+                *ponged = pong;
+            }
+            Event::Ping(_) => {}
         });
         received.expect("the server keeps the protocol");
     }
@@ -229,7 +250,7 @@ impl Client {
             return;
         }
         // A connection may be refused before its handshake: the server is full or stops.
-        let may_end = self.excused || self.stage == Stage::Opening;
+        let may_end = self.excused || self.is_refused || self.stage == Stage::Opening;
         if wire.server_reset {
             assert!(may_end, "client {}: reset instead of a proper end", self.number);
             self.stage = Stage::Gone;
@@ -278,10 +299,18 @@ impl Client {
         let bytes = text.as_bytes();
         let cut = dice.below(bytes.len());
         connection.outgoing.frame(out, false, ringwire_proto::Opcode::Text, &bytes[..cut]);
-        if dice.chance(30) {
-            let _ = connection.ping(out, b"between fragments");
+        let is_pinged = dice.chance(30);
+        if is_pinged {
+            self.ping();
         }
+        let Self { connection, out, .. } = self;
         connection.outgoing.frame(out, true, ringwire_proto::Opcode::Continuation, &bytes[cut..]);
+    }
+
+    fn ping(&mut self) {
+        self.pinged += 1;
+        let payload = self.pinged.to_string();
+        let _ = self.connection.ping(&mut self.out, payload.as_bytes());
     }
 
     fn misbehave(&mut self) {
@@ -294,7 +323,7 @@ impl Client {
             1 => self.out.extend_from_slice(&[0x81, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]),
             2 => {
                 for _ in 0..50 {
-                    let _ = self.connection.ping(&mut self.out, b"flood");
+                    self.ping();
                 }
             }
             3 => {

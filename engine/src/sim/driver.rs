@@ -66,6 +66,7 @@ pub(super) struct SimDriver {
     buffers: Vec<Vec<u8>>,
     places: Vec<Place>,
     provided: VecDeque<u16>,
+    overflows: u64,
 }
 
 /// `EMFILE`, and what else the kernel says here.
@@ -77,7 +78,7 @@ const EPIPE: Errno = Errno(libc::EPIPE);
 impl SimDriver {
     pub(super) fn new(kernel: Rc<Kernel>, dice: Dice, shard: usize) -> Self {
         let buffers = dice.between(2, 8);
-        let buffer_bytes = *dice.pick(&[7, 64, 600]);
+        let buffer_bytes = *dice.pick(&[7, 64, 600, 1_500]);
         Self {
             kernel,
             dice,
@@ -90,6 +91,7 @@ impl SimDriver {
             buffers: vec![vec![0; buffer_bytes]; buffers],
             places: vec![Place::Spare; buffers],
             provided: VecDeque::new(),
+            overflows: 0,
         }
     }
 
@@ -421,9 +423,12 @@ impl Driver for SimDriver {
         let mut numbers: Vec<i32> = self.sockets.keys().copied().collect();
         let start = self.dice.below(numbers.len());
         numbers.rotate_left(start);
-        // Sometimes the kernel stops half way.
-        let taken =
-            if self.dice.chance(20) { self.dice.below(numbers.len() + 1) } else { numbers.len() };
+        // Sometimes the completion queue is full half way; the rest comes with a later tick.
+        let mut taken = numbers.len();
+        if self.dice.chance(20) {
+            taken = self.dice.below(numbers.len() + 1);
+            self.overflows += u64::from(taken < numbers.len());
+        }
         for number in numbers.into_iter().take(taken) {
             self.progress(number, completions);
         }
@@ -433,7 +438,7 @@ impl Driver for SimDriver {
     }
 
     fn overflows(&self) -> u64 {
-        0
+        self.overflows
     }
 
     fn now_ms(&self) -> u64 {

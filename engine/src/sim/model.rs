@@ -3,16 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write;
 use std::rc::Rc;
 
-use ringwire_proto::{CloseCode, Message, Offer, Request};
+use ringwire_proto::{CloseCode, Message, Offer, Request, frame_header_bytes};
 
+use super::label::{ClientNumber, FOREIGN, Label, Sender, To};
 use crate::conn::{Conn, ConnId, SendStatus};
 use crate::handler::{Handler, Upgrade};
-
-/// Number of a client in its world.
-pub(super) type ClientNumber = usize;
 
 /// One connection as the handler knows it.
 #[derive(Default)]
@@ -33,12 +30,33 @@ pub(super) struct Tenant {
     /// The last message of the client, which numbers them from 1.
     heard: u64,
     topics: BTreeSet<char>,
+    /// Those it has ever had: what was published before it left may still arrive.
+    topics_ever: BTreeSet<char>,
+    /// A publish or another thread's message may have closed it for a full write buffer, or one
+    /// of its handler's has.
+    may_have_overflowed: bool,
     /// What was queued for it on its own shard, in order.
     due: VecDeque<String>,
-    /// What other shards have published to its topics; whether each must arrive.
-    due_from_afar: BTreeMap<usize, VecDeque<(String, bool)>>,
-    /// The newest publish seen of each source.
-    seen_from_afar: BTreeMap<String, u64>,
+    /// What other shards have published to its topics and other threads to it or them, by
+    /// [`Sender`]; whether each must arrive.
+    due_from_afar: BTreeMap<Sender, VecDeque<(String, bool)>>,
+    /// The number of the newest message seen of each.
+    seen_from_afar: BTreeMap<Sender, u64>,
+}
+
+impl Tenant {
+    fn is_meant(&self, own: ClientNumber, to: To<'_>) -> bool {
+        match to {
+            To::Client(client) => client == own,
+            To::Topic(topic) => self.topics_ever.iter().any(|&ever| topic.chars().eq([ever])),
+        }
+    }
+
+    /// Something may be queued for it whose sender is not told whether there was room.
+    pub(super) fn note_unseen(&mut self) {
+        self.may_fill_unseen = true;
+        self.may_have_overflowed = true;
+    }
 }
 
 #[derive(Default)]
@@ -46,6 +64,8 @@ pub(super) struct Model {
     pub(super) tenants: BTreeMap<ClientNumber, Tenant>,
     /// A message may be missing: the run drops instead of closing, or a shard was lapped.
     pub(super) may_lose: bool,
+    pub(super) write_bytes_max: usize,
+    pub(super) overflow_closes: bool,
     pub(super) published: u64,
     pub(super) opens: u64,
     pub(super) closes: u64,
@@ -71,11 +91,12 @@ impl Model {
         self.violations.push(what);
     }
 
-    /// A payload that says where it comes from: shard, source and number.
-    fn payload(&mut self, shard: usize, source: &str, pad: usize) -> String {
+    /// The next payload, labelled; longer by `pad`.
+    fn payload(&mut self, shard: usize, way: &str, to: To<'_>, pad: usize) -> String {
         self.published += 1;
-        let mut payload = String::new();
-        let _ = write!(payload, "{shard} {source} {} {}", self.published, "x".repeat(pad));
+        let sender = Sender { shard, way: way.to_owned() };
+        let mut payload = Label { sender, number: self.published, to }.to_string();
+        payload.extend(std::iter::repeat_n('x', pad));
         payload
     }
 
@@ -94,30 +115,47 @@ impl Model {
             if tenant.shard == shard {
                 tenant.due.push_back(payload.to_owned());
             } else {
-                let due = tenant.due_from_afar.entry(shard).or_default();
+                let sender = Sender { shard, way: "publish".to_owned() };
+                let due = tenant.due_from_afar.entry(sender).or_default();
                 due.push_back((payload.to_owned(), true));
             }
         }
     }
 
-    /// A foreign thread has published or sent: nobody knows on which shard, or when, but what
-    /// goes the same `way` stays in order.
-    pub(super) fn foreign_payload(&mut self, way: &str) -> String {
-        self.payload(usize::MAX, way, 4)
+    /// What another thread is about to publish. Nobody knows on which shard, or when, but what
+    /// goes to one topic stays in order.
+    pub(super) fn foreign_publish(&mut self, topic: &str) -> String {
+        self.payload(FOREIGN, topic, To::Topic(topic), 4)
+    }
+
+    /// What another thread is about to send to one connection.
+    pub(super) fn foreign_message(&mut self, to: ClientNumber) -> String {
+        self.payload(FOREIGN, "direct", To::Client(to), 4)
+    }
+
+    /// A shard has taken it: whoever it is for must get it, unless he leaves or is left before.
+    pub(super) fn note_foreign(&mut self, payload: &str) {
+        let label = Label::of(payload).expect("one of the model's own");
+        for (&client, tenant) in &mut self.tenants {
+            let is_meant = match label.to {
+                To::Client(to) => to == client && tenant.is_open && !tenant.is_closing,
+                To::Topic(topic) => tenant.topics.iter().any(|&now| topic.chars().eq([now])),
+            };
+            if is_meant {
+                let due = tenant.due_from_afar.entry(label.sender.clone()).or_default();
+                due.push_back((payload.to_owned(), true));
+            }
+        }
     }
 
     /// A client has received a message: is it the one that was next?
     pub(super) fn delivered(&mut self, client: ClientNumber, payload: &str) {
         self.delivered += 1;
         trace!("client {client} receives {payload:.20}");
-        let mut words = payload.split(' ');
-        let shard = words.next().and_then(|word| word.parse::<usize>().ok()).expect("a payload");
-        let source = words.next().expect("a payload").to_owned();
-        let number = words.next().and_then(|word| word.parse::<u64>().ok());
         let may_lose = self.may_lose;
         let tenant = self.tenants.get_mut(&client).expect("messages follow an open");
-        // What the client said itself comes back without such a number.
-        if shard == tenant.shard || number.is_none() {
+        let from_afar = Label::of(payload).filter(|label| label.sender.shard != tenant.shard);
+        let Some(Label { sender, number, to }) = from_afar else {
             while let Some(due) = tenant.due.pop_front() {
                 if due == payload {
                     return;
@@ -125,11 +163,11 @@ impl Model {
                 assert!(may_lose, "client {client}: {due:.40} is missing before {payload:.40}");
             }
             panic!("client {client}: {payload:.40} was not queued, or came twice");
-        }
-        let seen = number
-            .and_then(|number| tenant.seen_from_afar.insert(format!("{shard} {source}"), number));
-        assert!(seen < number, "client {client}: {payload:.40} out of its source's order");
-        let due = tenant.due_from_afar.entry(shard).or_default();
+        };
+        assert!(tenant.is_meant(client, to), "client {client}: {payload:.40} is not for it");
+        let seen = tenant.seen_from_afar.insert(sender.clone(), number);
+        assert!(seen < Some(number), "client {client}: {payload:.40} out of its sender's order");
+        let due = tenant.due_from_afar.entry(sender).or_default();
         if let Some(at) = due.iter().position(|(due, _)| due == payload) {
             for (missing, must_come) in due.drain(..=at).take(at) {
                 assert!(!must_come || may_lose, "client {client}: {missing:.40} is missing");
@@ -137,10 +175,15 @@ impl Model {
         }
     }
 
-    /// Whether everything queued for an open connection has arrived.
+    /// Whether a client has a connection that is open, and not about to be closed.
+    pub(super) fn serves(&self, client: ClientNumber) -> bool {
+        self.tenants.get(&client).is_some_and(|tenant| tenant.is_open && !tenant.is_closing)
+    }
+
+    /// What was queued for a client and has not arrived.
     pub(super) fn missing(&self, client: ClientNumber) -> Option<String> {
         let tenant = self.tenants.get(&client)?;
-        if self.may_lose || !tenant.is_open || tenant.is_closing {
+        if self.may_lose {
             return None;
         }
         let from_afar = tenant.due_from_afar.values().flatten();
@@ -268,8 +311,9 @@ impl ModelHandler {
                 if conn.subscribe(topic.encode_utf8(&mut [0; 4])) {
                     let mut model = self.model.borrow_mut();
                     let tenant = model.tenants.entry(client).or_default();
-                    tenant.may_fill_unseen = true;
+                    tenant.note_unseen();
                     tenant.topics.insert(topic);
+                    tenant.topics_ever.insert(topic);
                 }
             }
             'u' => {
@@ -278,9 +322,12 @@ impl ModelHandler {
                 let mut model = self.model.borrow_mut();
                 let tenant = model.tenants.entry(client).or_default();
                 if tenant.topics.remove(&topic) {
-                    // What other shards have published may come or not, from now on.
-                    let due = tenant.due_from_afar.values_mut().flatten();
-                    due.for_each(|(_, must_come)| *must_come = false);
+                    // What others have published to it may come or not, from now on.
+                    let name = topic.to_string();
+                    for (payload, must_come) in tenant.due_from_afar.values_mut().flatten() {
+                        let to = Label::of(payload).map(|label| label.to);
+                        *must_come &= to != Some(To::Topic(&name));
+                    }
                 }
             }
             'c' => {
@@ -291,7 +338,8 @@ impl ModelHandler {
                 tenant.topics.clear();
             }
             'g' => {
-                conn.ping(b"sim");
+                let is_queued = conn.ping(b"sim");
+                self.check_unsent(conn, client, is_queued, 2 + 3);
             }
             // Without the panic hook: it would print.
             '!' => std::panic::resume_unwind(Box::new("told to")),
@@ -300,7 +348,8 @@ impl ModelHandler {
     }
 
     fn send_new(&mut self, conn: &mut Conn<'_, State>, client: ClientNumber, pad: usize) {
-        let payload = self.model.borrow_mut().payload(self.shard, "server", pad);
+        let to = To::Client(client);
+        let payload = self.model.borrow_mut().payload(self.shard, "server", to, pad);
         self.send(conn, client, Message::Text(&payload), payload.clone());
     }
 
@@ -311,14 +360,45 @@ impl ModelHandler {
         message: Message<'_>,
         payload: String,
     ) {
-        let mut model = self.model.borrow_mut();
         let status = conn.send(message);
         trace!("shard {}: {payload:.20} to client {client}: {status:?}", self.shard);
+        let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
+        let is_queued = status != SendStatus::Dropped;
+        self.check_unsent(conn, client, is_queued, frame_bytes);
+        let mut model = self.model.borrow_mut();
         let tenant = model.tenants.entry(client).or_default();
-        if status != SendStatus::Dropped {
+        if is_queued {
             tenant.due.push_back(payload);
         }
         tenant.owes_drain |= status == SendStatus::Backpressure;
+    }
+
+    /// Whether a frame was queued exactly if there was room for it: behind others only within the
+    /// limit, alone always.
+    fn check_unsent(
+        &mut self,
+        conn: &Conn<'_, State>,
+        client: ClientNumber,
+        is_queued: bool,
+        frame_bytes: usize,
+    ) {
+        let unsent = conn.buffered_bytes();
+        let mut model = self.model.borrow_mut();
+        let Model { write_bytes_max, overflow_closes, .. } = *model;
+        let tenant = model.tenants.entry(client).or_default();
+        let is_right = if is_queued {
+            unsent == frame_bytes || unsent <= write_bytes_max
+        } else {
+            let may_be_closing =
+                tenant.is_closing || (overflow_closes && tenant.may_have_overflowed);
+            may_be_closing || (unsent > 0 && unsent + frame_bytes > write_bytes_max)
+        };
+        tenant.may_have_overflowed |= !is_queued;
+        if !is_right {
+            model.violate(format!(
+                "client {client}: {frame_bytes} bytes, queued {is_queued}, {unsent} unsent"
+            ));
+        }
     }
 
     fn publish(
@@ -329,10 +409,10 @@ impl ModelHandler {
         but: Option<ClientNumber>,
     ) {
         let mut model = self.model.borrow_mut();
-        let payload = model.payload(self.shard, "publish", pad);
-        model.note_publish(self.shard, topic, &payload, but);
         let mut name = [0; 4];
-        let name = topic.encode_utf8(&mut name);
+        let name = &*topic.encode_utf8(&mut name);
+        let payload = model.payload(self.shard, "publish", To::Topic(name), pad);
+        model.note_publish(self.shard, topic, &payload, but);
         if but.is_some() {
             conn.publish(name, payload.as_str());
         } else {

@@ -86,8 +86,13 @@ impl World {
             sockets: RefCell::new(vec![0; shards]),
             strikes: Cell::new(0),
         });
-        let may_lose = config.overflow == Overflow::Drop;
-        let model = Rc::new(RefCell::new(Model { may_lose, ..Model::default() }));
+        let overflow_closes = config.overflow == Overflow::Close;
+        let model = Rc::new(RefCell::new(Model {
+            may_lose: !overflow_closes,
+            write_bytes_max: config.write_bytes_max,
+            overflow_closes,
+            ..Model::default()
+        }));
         let mailboxes = make_mailboxes(shards, config.command_entries).expect("an eventfd");
         let links = join_shards(&mailboxes, &config);
         let shards: Vec<_> = links
@@ -199,6 +204,7 @@ impl World {
             return;
         }
         self.shards[shard].tick();
+        self.shards[shard].check_deadlines();
         self.sleeps[shard] = Sleep::Deciding;
     }
 
@@ -237,22 +243,29 @@ impl World {
     fn send_command(&mut self) {
         if self.dice.chance(60) {
             let topic = *self.dice.pick(&["a", "b", "c"]);
-            let payload = self.model.borrow_mut().foreign_payload(topic);
-            let _ = self.handle.publish(topic, payload.as_str());
+            let mut model = self.model.borrow_mut();
+            let payload = model.foreign_publish(topic);
+            if self.handle.publish(topic, payload.as_str()).is_ok() {
+                model.note_foreign(&payload);
+            }
             return;
         }
         let mut model = self.model.borrow_mut();
-        let ids: Vec<_> = model.tenants.values().filter_map(|tenant| tenant.id).collect();
-        // Whichever of them is chosen below.
-        model.tenants.values_mut().for_each(|tenant| tenant.may_fill_unseen = true);
-        drop(model);
-        if let Some(&id) = (!ids.is_empty()).then(|| self.dice.pick(&ids)) {
-            if self.dice.chance(80) {
-                let payload = self.model.borrow_mut().foreign_payload("direct");
-                let _ = self.handle.send(id, payload.as_str());
-            } else {
-                let _ = self.handle.close(id, ringwire_proto::CloseCode::NORMAL, "foreign");
+        let named = model.tenants.iter().filter_map(|(&to, tenant)| Some((to, tenant.id?)));
+        let named: Vec<_> = named.collect();
+        if named.is_empty() {
+            return;
+        }
+        // Also one that is gone: its slot may be somebody else's now.
+        let (to, id) = *self.dice.pick(&named);
+        model.tenants.get_mut(&to).expect("named just before").note_unseen();
+        if self.dice.chance(80) {
+            let payload = model.foreign_message(to);
+            if self.handle.send(id, payload.as_str()).is_ok() {
+                model.note_foreign(&payload);
             }
+        } else {
+            let _ = self.handle.close(id, ringwire_proto::CloseCode::NORMAL, "foreign");
         }
     }
 
@@ -289,9 +302,10 @@ impl World {
         assert!(backlogs.iter().all(|backlog| backlog.is_empty()), "nobody accepts");
         let model = self.model.borrow();
         for (number, client) in self.clients.iter().enumerate() {
-            if client.manners == Manners::Polite && !client.is_gone() {
+            if client.manners == Manners::Polite && !client.is_gone() && model.serves(number) {
                 let missing = model.missing(number);
                 assert_eq!(missing, None, "never reached client {number}");
+                assert!(client.is_answered(), "a ping of client {number} was not answered");
             }
         }
     }
