@@ -83,7 +83,9 @@ pub struct Config {
 
     /// Entries of the ring by which a shard publishes to the others. A shard that falls a
     /// whole ring behind loses it all, counted in
-    /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost). Default 4,096.
+    /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost). Default 32,768: a shard
+    /// that the scheduler keeps waiting for 100 ms still loses nothing of 300,000 publishes a
+    /// second. Memory: 48 bytes each, where there is more than one shard.
     pub broadcast_entries: usize,
     /// Bytes such a ring may hold that not every shard has read; beyond it the shards behind
     /// lose what they have not read, as above. Default 64 MiB: a thousand full ticks of input.
@@ -148,7 +150,7 @@ impl Default for Config {
             connections_max: 65_536,
             subscriptions_max: 256,
             topic_bytes_max: 256,
-            broadcast_entries: 4_096,
+            broadcast_entries: 32_768,
             broadcast_bytes_max: 64 << 20,
             command_entries: 1_024,
             drain_timeout_ms: 10_000,

@@ -52,6 +52,10 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
 }
 
+/// What an entry of the broadcast ring takes; `docs/memory.md` says so.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Option<Publication>>() == 48);
+
 impl Core {
     /// How long ago `then_ms`, a stored time, was. Right for 49 days, which no deadline
     /// reaches: each is looked at more often than once a minute.
