@@ -103,7 +103,8 @@ pub(crate) struct Session<S> {
     pub(crate) mid_message: bool,
     pub(crate) outgoing: Outgoing<Unmasked>,
     /// Times are the low 32 bits of the shard's clock: compare by `Core::elapsed_ms` only.
-    /// Start of the stage (`Opening`, `Closing`, `Draining`) or of an unfinished message.
+    /// Start of `Opening`, of `Closing` (`Draining` is part of that time) or of an unfinished
+    /// message.
     pub(crate) since_ms: u32,
     /// Something last came from the peer.
     pub(crate) heard_ms: u32,
