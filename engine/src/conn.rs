@@ -62,11 +62,14 @@ impl<'a, S> Conn<'a, S> {
     /// messages that still arrive are dropped. `on_close` follows with the peer's answer, or
     /// at the latest after [`close_timeout_ms`](crate::Config::close_timeout_ms).
     ///
+    /// If a message did not fit into the write buffer just before, the connection is closed with
+    /// 1013 instead ([`Overflow::Close`](crate::Overflow::Close)).
+    ///
     /// A reason of more than 123 bytes is cut between characters. With
     /// [`CloseCode::NO_STATUS`] or [`CloseCode::ABNORMAL`], which may not be sent, the Close
     /// frame is empty.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
-        self.session.begin_close(self.core, code, reason);
+        self.session.close(self.core, code, reason);
     }
 
     /// Sends a ping (RFC 6455 §5.5.2); `false` if the payload has more than 125 bytes, the

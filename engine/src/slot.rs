@@ -122,6 +122,9 @@ pub(crate) struct Session<S> {
     pub(crate) state: Option<S>,
 }
 
+/// What a connection is closed with for [`Overflow::Close`].
+const WRITE_BUFFER_FULL: (CloseCode, &str) = (CloseCode::TRY_AGAIN_LATER, "write buffer full");
+
 impl<S> Slot<S> {
     pub(crate) fn new(key: Key, socket: Socket, core: &Core) -> Self {
         Self {
@@ -220,7 +223,8 @@ impl<S> Session<S> {
     fn overflow(&mut self, core: &mut Core) {
         core.metrics.messages_dropped += 1;
         if core.config.overflow == Overflow::Close {
-            self.fail_later(core, CloseCode::TRY_AGAIN_LATER, "write buffer full");
+            let (code, reason) = WRITE_BUFFER_FULL;
+            self.fail_later(core, code, reason);
         }
     }
 
@@ -347,6 +351,13 @@ impl<S> Session<S> {
         self.control_frames = self.control_frames.saturating_add(1);
         let max = core.config.control_frames_per_second_max;
         max == 0 || u32::from(self.control_frames) <= max
+    }
+
+    /// The application closes the connection. One that is about to be failed for a full write
+    /// buffer is closed for that: the peer must not take what it got for everything.
+    pub(crate) fn close(&mut self, core: &mut Core, code: CloseCode, reason: &str) {
+        let (code, reason) = if self.failing { WRITE_BUFFER_FULL } else { (code, reason) };
+        self.begin_close(core, code, reason);
     }
 
     /// Queues our Close frame and leaves every topic: no data goes out after it.

@@ -236,6 +236,20 @@ fn pings_stop_when_the_write_buffer_is_full() {
     assert_eq!(client.read_frame(), ServerFrame::text("done"));
 }
 
+/// Whoever closes behind a message that did not fit does not make it whole: the peer is told
+/// 1013, and so is the handler. The peer used to be told 1000.
+#[test]
+fn closing_behind_a_message_that_did_not_fit() {
+    let Some((server, events)) = flooder(patient()) else { return };
+    let mut client = server.open();
+    client.send(&[text(&format!("send 100 {BYTES}")), text("close")].concat());
+    let (messages, last) = read_flood(&mut client);
+    assert!(messages < 100);
+    assert_eq!(last.close_code(), 1013);
+    events.statuses();
+    assert_eq!((events.next(), events.next()), (Event::Done, Event::Close(1013)));
+}
+
 /// Closed for a full buffer and flooding itself: the limit on dropped input holds here too.
 /// It used to be lost on a connection that had been failed from within.
 #[test]

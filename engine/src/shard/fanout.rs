@@ -46,7 +46,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
             Command::Close { key, code, reason } => {
                 if let Some(slot) = self.connections.get_mut(key) {
-                    slot.session.begin_close(&mut self.core, code, &reason);
+                    slot.session.close(&mut self.core, code, &reason);
                     self.note_moved();
                 }
             }

@@ -232,7 +232,10 @@ impl Client {
         let received = connection.receive(&mut bytes, &limits, out, |_, _, event| match event {
             Event::Message(Message::Text(text)) => model.borrow_mut().delivered(*number, text),
             Event::Message(Message::Binary(_)) => panic!("nobody sends binary messages here"),
-            Event::Close(_) => *close_seen = true,
+            Event::Close(close) => {
+                *close_seen = true;
+                model.borrow().closed(*number, close.code);
+            }
             Event::Pong(payload) => {
                 let pong = std::str::from_utf8(payload).ok().and_then(|pong| pong.parse().ok());
                 // A hostile client's garbage may have been a ping.

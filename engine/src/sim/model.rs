@@ -23,6 +23,8 @@ pub(super) struct Tenant {
     was_closed: bool,
     /// The handler has called `close`.
     is_closing: bool,
+    /// Another thread has.
+    pub(super) may_be_closing: bool,
     owes_drain: bool,
     /// Something may be queued for it whose sender is not told how full it is: a publish, or
     /// what another thread sends.
@@ -64,6 +66,8 @@ pub(super) struct Model {
     pub(super) tenants: BTreeMap<ClientNumber, Tenant>,
     /// A message may be missing: the run drops instead of closing, or a shard was lapped.
     pub(super) may_lose: bool,
+    /// The server stops: it closes whom it likes.
+    pub(super) is_stopping: bool,
     pub(super) write_bytes_max: usize,
     pub(super) overflow_closes: bool,
     pub(super) published: u64,
@@ -173,6 +177,28 @@ impl Model {
                 assert!(!must_come || may_lose, "client {client}: {missing:.40} is missing");
             }
         }
+    }
+
+    /// A client has received a Close frame: whatever its shard had queued before must be there.
+    pub(super) fn closed(&self, client: ClientNumber, code: CloseCode) {
+        let tenant = &self.tenants[&client];
+        // It may have been about to be closed for a full write buffer, and what did not fit was
+        // due as well. Whoever then closes it in the handler closes it with 1013 all the same.
+        let may_have_overflowed = tenant.may_have_overflowed && !tenant.is_closing;
+        let is_excused = self.may_lose
+            || self.is_stopping
+            || tenant.may_be_closing
+            || may_have_overflowed
+            || code == CloseCode::TRY_AGAIN_LATER;
+        if !is_excused {
+            let missing = tenant.due.front();
+            assert_eq!(missing, None, "client {client}: missing before the Close {code}");
+        }
+    }
+
+    /// Whether a client's handler still waits to be told that there is room again.
+    pub(super) fn owes_drain(&self, client: ClientNumber) -> bool {
+        self.tenants.get(&client).is_some_and(|tenant| tenant.owes_drain)
     }
 
     /// Whether a client has a connection that is open, and not about to be closed.

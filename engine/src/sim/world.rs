@@ -265,6 +265,7 @@ impl World {
                 model.note_foreign(&payload);
             }
         } else {
+            model.tenants.get_mut(&to).expect("named just before").may_be_closing = true;
             let _ = self.handle.close(id, ringwire_proto::CloseCode::NORMAL, "foreign");
         }
     }
@@ -306,6 +307,7 @@ impl World {
                 let missing = model.missing(number);
                 assert_eq!(missing, None, "never reached client {number}");
                 assert!(client.is_answered(), "a ping of client {number} was not answered");
+                assert!(!model.owes_drain(number), "client {number}: no word that there is room");
             }
         }
     }
@@ -331,6 +333,7 @@ impl World {
             self.settle_down();
         }
         self.clients.iter_mut().for_each(|client| client.excused = true);
+        self.model.borrow_mut().is_stopping = true;
         self.handle.stop();
         self.kernel.woken.borrow_mut().fill(true);
         for _ in 0..ROUNDS {
