@@ -65,6 +65,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             assert!(receives || sends || session.dirty, "dying and never freed");
             return;
         }
+        let is_told = !matches!(session.stage, Stage::Opening | Stage::Open);
+        assert!(self.drain_until_ms.is_none() || is_told, "served while the server stops");
         assert!(
             receives || session.peer_side == PeerSide::Ended,
             "nothing will be received any more"

@@ -95,6 +95,10 @@ impl SimDriver {
         }
     }
 
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening
+    }
+
     /// Whether the kernel has something for a shard that waits.
     pub(super) fn is_ready(&self) -> bool {
         let backlog = !self.kernel.backlogs.borrow()[self.shard].is_empty();
@@ -124,7 +128,7 @@ impl SimDriver {
     }
 
     fn accept(&mut self, completions: &mut Vec<Completion>) {
-        if self.accept_cancelled {
+        if self.accept_cancelled && !self.strikes(self.faults().cancel_late) {
             self.accept_cancelled = false;
             if std::mem::take(&mut self.accepting) {
                 completions.push(Completion::Accepted { result: Err(ECANCELED), more: false });

@@ -332,13 +332,18 @@ impl World {
             self.clients.iter_mut().for_each(Client::leave);
             self.settle_down();
         }
+        // Whatever came before, may come while the server stops.
+        *self.kernel.faults.borrow_mut() = Faults::draw(&self.dice);
         self.clients.iter_mut().for_each(|client| client.excused = true);
         self.model.borrow_mut().is_stopping = true;
         self.handle.stop();
         self.kernel.woken.borrow_mut().fill(true);
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             if self.shards.iter().all(Shard::is_finished) {
                 break;
+            }
+            if round == 1 {
+                self.connect_late();
             }
             self.round(100);
         }
@@ -352,6 +357,14 @@ impl World {
         assert!(model.violations.is_empty(), "{:?}", model.violations);
     }
 
+    /// Somebody connects while the accept is being cancelled.
+    fn connect_late(&mut self) {
+        if self.shards.iter().all(|shard| shard.driver().is_listening()) {
+            self.connect();
+            self.clients.iter_mut().for_each(|client| client.excused = true);
+        }
+    }
+
     /// Clients that leave in order are gone well before any deadline.
     fn settle_down(&mut self) {
         self.come_to_rest();
@@ -362,13 +375,18 @@ impl World {
     }
 
     /// Rounds until nothing happens any more. The clock almost stands still: it moves only
-    /// while everybody waits, as they do for the pause of an accept.
+    /// while everybody waits, as they do for the pause of an accept, and never as far as a
+    /// deadline.
     fn come_to_rest(&mut self) {
         const ROUNDS: u64 = 6_000;
         const ROUNDS_PER_MS: u64 = 32;
+        const STILL_MS_MAX: u64 = 400;
+        let mut still_ms = 0;
         for round in 1..=ROUNDS {
             let is_still = self.is_still();
-            if is_still && self.clients.iter().all(Client::is_settled) {
+            still_ms += u64::from(is_still);
+            let is_settled = self.clients.iter().all(Client::is_settled);
+            if is_still && (is_settled || still_ms > STILL_MS_MAX) {
                 break;
             }
             self.round(u64::from(is_still || round.is_multiple_of(ROUNDS_PER_MS)));
