@@ -353,9 +353,11 @@ impl<S> Session<S> {
         max == 0 || u32::from(self.control_frames) <= max
     }
 
-    /// The application closes the connection. One that is about to be failed for a full write
-    /// buffer is closed for that: the peer must not take what it got for everything.
+    /// The application or the server closes the connection. One that is about to be failed for
+    /// a full write buffer is closed for that: the peer must not take what it got for everything.
     pub(crate) fn close(&mut self, core: &mut Core, code: CloseCode, reason: &str) {
+        // It may turn out only now that what was published in this tick does not fit.
+        self.serve_published(core);
         let (code, reason) = if self.failing { WRITE_BUFFER_FULL } else { (code, reason) };
         self.begin_close(core, code, reason);
     }

@@ -95,7 +95,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             };
             match slot.session.stage {
                 Stage::Open => {
-                    slot.session.begin_close(&mut self.core, CloseCode::GOING_AWAY, "server stops");
+                    slot.session.close(&mut self.core, CloseCode::GOING_AWAY, "server stops");
                 }
                 Stage::Opening => self.cut_off(key, CloseCode::GOING_AWAY, "server stops"),
                 Stage::Closing | Stage::Draining | Stage::Dying => {}

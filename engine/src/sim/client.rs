@@ -282,13 +282,13 @@ impl Client {
 
     /// A numbered message with one to four commands, whole or in fragments.
     fn command(&mut self) {
-        const COMMANDS: [&str; 24] = [
+        const COMMANDS: [&str; 25] = [
             "r", "r", "e", "e", "e", "b", "pa", "pa", "pb", "Pa", "oa", "ob", "sa", "sa", "sa",
-            "sb", "sc", "ua", "ub", "g", "pc", "e", "c", "!",
+            "sb", "sc", "ua", "ub", "g", "pc", "e", "c", "Pac", "!",
         ];
         self.messages += 1;
         // Closing and panicking are rare.
-        let last = if self.dice.chance(5) { COMMANDS.len() } else { COMMANDS.len() - 2 };
+        let last = if self.dice.chance(5) { COMMANDS.len() } else { COMMANDS.len() - 3 };
         let mut text = format!("{} ", self.messages);
         for _ in 0..self.dice.between(1, 4) {
             text.push_str(COMMANDS[self.dice.below(last)]);

@@ -66,6 +66,8 @@ pub(super) struct Model {
     pub(super) tenants: BTreeMap<ClientNumber, Tenant>,
     /// A message may be missing: the run drops instead of closing, or a shard was lapped.
     pub(super) may_lose: bool,
+    /// Some message did not fit into some write buffer.
+    pub(super) has_dropped: bool,
     /// The server stops: it closes whom it likes.
     pub(super) is_stopping: bool,
     pub(super) write_bytes_max: usize,
@@ -184,7 +186,8 @@ impl Model {
         let tenant = &self.tenants[&client];
         // It may have been about to be closed for a full write buffer, and what did not fit was
         // due as well. Whoever then closes it in the handler closes it with 1013 all the same.
-        let may_have_overflowed = tenant.may_have_overflowed && !tenant.is_closing;
+        let may_have_overflowed =
+            self.has_dropped && tenant.may_have_overflowed && !tenant.is_closing;
         let is_excused = self.may_lose
             || self.is_stopping
             || tenant.may_be_closing

@@ -291,6 +291,7 @@ impl World {
         let mut model = self.model.borrow_mut();
         assert!(model.violations.is_empty(), "{:?}", model.violations);
         model.may_lose |= self.shards.iter().any(|shard| shard.metrics().publishes_lost > 0);
+        model.has_dropped |= self.shards.iter().any(|shard| shard.metrics().messages_dropped > 0);
     }
 
     /// No more faults and nothing new: whatever was queued for a polite client arrives, with
