@@ -59,8 +59,8 @@ pub struct Config {
     /// over. Default 64 KiB, uWebSockets' limit.
     pub write_bytes_mark: usize,
     /// Most unsent bytes of a connection. A message that does not fit is not queued: see
-    /// [`overflow`](Self::overflow). With nothing queued a single message of any size is.
-    /// Default 1 MiB.
+    /// [`overflow`](Self::overflow). With nothing queued a single message of any size is, and
+    /// so is what one tick publishes to one topic in a row. Default 1 MiB.
     pub write_bytes_max: usize,
     /// A received message of at least so many bytes that is sent on as it came, by
     /// `conn.send(message)`, is not copied: the receive buffer it lies in goes out, as long as

@@ -187,6 +187,9 @@ pub(crate) struct Log {
     /// Runs of earlier ticks, oldest first. Once their subscribers have sent them, their
     /// memory is used again.
     retired: VecDeque<Rc<Vec<u8>>>,
+    /// The longest run so far.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) run_bytes_max: usize,
 }
 
 /// Runs kept for reuse. More are in use only while some subscriber is slow, and then it is
@@ -247,6 +250,10 @@ impl Log {
         self.start = self.end();
         let fresh = self.unused_run();
         let run = std::mem::replace(&mut self.run, fresh);
+        #[cfg(any(test, feature = "sim"))]
+        {
+            self.run_bytes_max = self.run_bytes_max.max(run.len());
+        }
         if run.capacity() <= RETIRED_BYTES_MAX {
             if self.retired.len() == RETIRED_MAX {
                 self.retired.pop_front();

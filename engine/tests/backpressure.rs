@@ -190,6 +190,23 @@ fn one_message_beyond_the_limit() {
     assert_eq!(read_flood(&mut client), (1, ServerFrame::text("drained")));
 }
 
+/// A burst counts like one message where nothing is queued: a subscriber that reads is not
+/// closed because others publish much at once.
+#[test]
+fn one_burst_beyond_the_limit() {
+    let config = Config { write_bytes_max: 1_000, write_bytes_mark: 1_000, ..patient() };
+    let Some((server, _events)) = flooder(config) else { return };
+    let mut subscriber = server.open();
+    // An answer says that it is subscribed.
+    subscriber.send(&text("done"));
+    assert_eq!(subscriber.read_frame(), ServerFrame::text("done"));
+    let mut publisher = server.open();
+    publisher.send(&text("publish 28 618"));
+    for index in 0..28 {
+        assert_eq!(subscriber.read_frame().payload, numbered(index, 618));
+    }
+}
+
 /// `Overflow::Close`: a peer sees every message or is closed, never a hole.
 #[test]
 fn a_full_write_buffer_closes() {

@@ -51,10 +51,11 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert_eq!(session.sending, sends, "the flag of the send");
         let config = &self.core.config;
         let unsent = session.writes.unsent_bytes();
-        // A control frame may go over the limit by what one takes, and there are at most our
-        // Close and, below the mark, pings and pongs.
-        let one_message = 16 << 10;
-        assert!(unsent <= config.write_bytes_max.max(one_message) + 300, "{unsent} unsent");
+        // Alone, a message of any size is queued, and what one tick publishes; handlers here
+        // send no more than they may receive. A control frame may go over the limit by what one
+        // takes, and there are at most our Close and, below the mark, pings and pongs.
+        let alone_bytes = self.core.log.run_bytes_max.max(config.message_bytes_max + 14);
+        assert!(unsent <= config.write_bytes_max.max(alone_bytes) + 300, "{unsent} unsent");
         if unsent == 0 && !session.sending {
             assert!(session.writes.owns_nothing(), "an idle connection owns a write buffer");
         }
