@@ -28,7 +28,7 @@ impl Default for Writes {
 impl Writes {
     /// Adds a frame at the end.
     pub fn append(&mut self, frame: &[u8]) {
-        self.buffer.append(&mut self.pool, |open| open.extend_from_slice(frame));
+        self.buffer.append(&mut self.pool, frame.len(), |open| open.extend_from_slice(frame));
     }
 
     /// Has everything sent by a kernel that takes at most `bytes_max` bytes a time, and returns

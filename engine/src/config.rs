@@ -44,23 +44,34 @@ pub struct Config {
     /// A ping not followed by anything from the peer for that long closes with 1011.
     /// Default 20,000: longer than a phone needs to change networks.
     pub pong_timeout_ms: u32,
-    /// Control frames a peer may send in one second, else 1008; 0 is no limit. Default 100:
-    /// a browser sends none of its own, and a peer that measures latency a few.
+    /// Control frames a peer may send per second in the long run, else 1008; 0 means no limit.
+    /// Pongs to our pings are free. Default 100: a browser sends none of its own, and a peer that
+    /// measures latency a few.
     pub control_frames_per_second_max: u32,
-    /// From the first Close frame (or refused request) to the end of the connection.
-    /// Default 5,000: a round trip for the peer's Close and one for its FIN.
+    /// Control frames a peer may send at once, up to 65,535. Default 500: what a peer that sends
+    /// ten per second has waiting when its network has stalled for almost a minute.
+    pub control_frames_burst_max: u32,
+    /// How long a closing connection (or one whose request was refused) may go without progress
+    /// before it is cut off. Acknowledging what was queued before the Close frame is progress, at
+    /// [`write_rate_bytes_min`](Self::write_rate_bytes_min). Default 5,000: a round trip for the
+    /// peer's Close and one for its FIN.
     pub close_timeout_ms: u32,
-    /// Input that is read and dropped while waiting for the peer's FIN. Default 1 MiB, what
-    /// a peer may have had in flight.
+    /// Input that is read and dropped once the peer has nothing more to say: after its Close frame
+    /// or a violation, and behind a refused request. Beyond it the connection is cut off. Default
+    /// 1 MiB, what a peer may have had in flight.
     pub drain_bytes_max: usize,
 
     /// With more than this many unsent bytes, `send` answers
-    /// [`Backpressure`](crate::SendStatus::Backpressure), and `on_drain` follows when it is
-    /// over. Default 64 KiB, uWebSockets' limit.
+    /// [`Backpressure`](crate::SendStatus::Backpressure), and `on_drain` follows when at most half
+    /// of it is left, so that it is not called again and again around the mark. Default 64 KiB,
+    /// uWebSockets' limit.
     pub write_bytes_mark: usize,
     /// Most unsent bytes of a connection. A message that does not fit is not queued: see
-    /// [`overflow`](Self::overflow). With nothing queued a single message of any size is, and
-    /// so is what one tick publishes to one topic in a row. Default 1 MiB.
+    /// [`overflow`](Self::overflow). An empty write buffer accepts a single message of any size,
+    /// and all that one tick publishes to a connection's topics. Default 4 MiB, four of the
+    /// largest messages: a subscriber that reads survives when several of them are published at
+    /// one moment. Starting warns if it is below twice
+    /// [`message_bytes_max`](Self::message_bytes_max).
     pub write_bytes_max: usize,
     /// A received message of at least so many bytes that is sent on as it came, by
     /// `conn.send(message)`, is not copied: the receive buffer it lies in goes out, as long as
@@ -69,9 +80,15 @@ pub struct Config {
     /// What happens to a connection whose write buffer is full. Default
     /// [`Overflow::Close`]: a peer sees every message or is closed, never a hole.
     pub overflow: Overflow,
-    /// A peer that takes no byte for that long while some are waiting is cut off; 0 is
-    /// never. Default 30,000.
+    /// A peer that acknowledges too little of what is waiting for it is cut off; this is how often
+    /// it is looked at, so that it has between one and two of these times. 0 means never. Default
+    /// 30,000.
     pub write_timeout_ms: u32,
+    /// What a peer that is behind must acknowledge in bytes per second, on average between two
+    /// looks, to count as one that reads; 0 means that any progress does. It bounds how long a
+    /// full write buffer can be held. Default 1,024, far below what the slowest mobile networks
+    /// carry: 4 MiB are held for 70 minutes at most.
+    pub write_rate_bytes_min: u32,
 
     /// Most connections of a shard; a further one is accepted and closed at once. Default
     /// 65,536: address space is set aside for that many, memory only for those there are.
@@ -85,7 +102,7 @@ pub struct Config {
     /// whole ring behind loses it all, counted in
     /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost). Default 32,768: a shard
     /// that the scheduler keeps waiting for 100 ms still loses nothing of 300,000 publishes a
-    /// second. Memory: 48 bytes each, where there is more than one shard.
+    /// second. Memory: 56 bytes each, where there is more than one shard.
     pub broadcast_entries: usize,
     /// Bytes such a ring may hold that not every shard has read; beyond it the shards behind
     /// lose what they have not read, as above. Default 64 MiB: a thousand full ticks of input.
@@ -94,8 +111,9 @@ pub struct Config {
     /// [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.
     pub command_entries: usize,
 
-    /// On SIGTERM or [`Handle::stop`](crate::Handle::stop): how long connections may take
-    /// for their closing handshake before they are cut off. Default 10,000.
+    /// How long the whole server may take to end after [`Handle::stop`](crate::Handle::stop):
+    /// connections that are left are then cut off, also those that still make progress
+    /// ([`close_timeout_ms`](Self::close_timeout_ms) ends the others sooner). Default 10,000.
     pub drain_timeout_ms: u32,
 
     /// Submission entries of a shard's ring. Default 1,024: the sends of a full tick and as
@@ -140,13 +158,15 @@ impl Default for Config {
             ping_interval_ms: 30_000,
             pong_timeout_ms: 20_000,
             control_frames_per_second_max: 100,
+            control_frames_burst_max: 500,
             close_timeout_ms: 5_000,
             drain_bytes_max: 1 << 20,
             write_bytes_mark: 64 << 10,
-            write_bytes_max: 1 << 20,
+            write_bytes_max: 4 << 20,
             forward_bytes_min: 4 << 10,
             overflow: Overflow::Close,
             write_timeout_ms: 30_000,
+            write_rate_bytes_min: 1_024,
             connections_max: 65_536,
             subscriptions_max: 256,
             topic_bytes_max: 256,
@@ -190,6 +210,10 @@ impl Config {
             (
                 (1..=crate::driver::SLOTS_MAX).contains(&self.connections_max),
                 "connections_max must be between 1 and 2^28",
+            ),
+            (
+                (1..=65_535).contains(&self.control_frames_burst_max),
+                "control_frames_burst_max must be between 1 and 65,535",
             ),
             (self.broadcast_entries > 0, "broadcast_entries must be above 0"),
             (self.command_entries > 0, "command_entries must be above 0"),
@@ -243,6 +267,26 @@ impl Config {
     }
 }
 
+/// What one tick of a shard does at most, so that timers, broadcasts and other connections get
+/// their turn under any flood. Not to be configured: the simulator draws smaller ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TickLimits {
+    /// Sends that are queued. They complete with the enter that submits them: as many as a tick
+    /// takes completions, and an eighth of the default completion queue, so that connections that
+    /// receive are served between the sends of a publish to many thousands.
+    pub(crate) sends_max: usize,
+    /// Connections that are ended, or looked at because a deadline has come. Each costs a few
+    /// microseconds, so that this many delay nobody else by more than a few milliseconds.
+    pub(crate) endings_max: usize,
+    /// Entries taken from one broadcast ring, and commands from the mailbox: as many as a full
+    /// batch of completions may bring, so that neither side starves the other.
+    pub(crate) taken_max: usize,
+}
+
+impl TickLimits {
+    pub(crate) const DEFAULT: Self = Self { sends_max: 512, endings_max: 256, taken_max: 512 };
+}
+
 /// Offsets into a write buffer and a run are 32 bits wide; a quarter of that leaves room
 /// for headers and for what one tick can add.
 const MESSAGE_BYTES_CEILING: usize = 1 << 30;
@@ -262,7 +306,7 @@ mod tests {
             Config { handshake_timeout_ms: 0, ..Config::default() },
             Config { pong_timeout_ms: 0, ..Config::default() },
             Config { message_bytes_max: 0, ..Config::default() },
-            Config { write_bytes_mark: 2 << 20, ..Config::default() },
+            Config { write_bytes_mark: 16 << 20, ..Config::default() },
             Config { connections_max: 0, ..Config::default() },
             Config { completion_entries: 1_024, ..Config::default() },
             Config { receive_buffers_max: 1_000, ..Config::default() },

@@ -68,6 +68,12 @@ impl<S> Connections<S> {
         &self.slots[slot as usize].session
     }
 
+    /// The keys of at most `keys_max` tenants, from this slot on.
+    pub(crate) fn keys_from(&self, slot: u32, keys_max: usize) -> Vec<Key> {
+        let keys = self.slots.iter().map(|(_, slot)| slot.session.key);
+        keys.filter(|key| key.slot >= slot).take(keys_max).collect()
+    }
+
     /// The keys of all tenants, for the rare walk over everything.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.slots.iter().map(|(_, slot)| slot.session.key).collect()

@@ -91,9 +91,9 @@ pub struct Socket(pub(crate) Descriptor);
 #[derive(Debug)]
 pub(crate) enum Descriptor {
     Open(OwnedFd),
-    /// Names a socket of the simulated kernel.
+    /// A socket of the simulated kernel.
     #[cfg(any(test, feature = "sim"))]
-    Simulated(i32),
+    Simulated(crate::sim::SimSocket),
 }
 
 /// A receive buffer the kernel has filled and the shard now holds.
@@ -194,6 +194,46 @@ impl Errno {
     }
 }
 
+/// Why a receive or a send failed, as an operator would sort it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionError {
+    /// The peer has reset the connection, or is gone (`ECONNRESET`, `EPIPE`, `ENOTCONN`,
+    /// `ECONNABORTED`).
+    Reset,
+    /// The peer's machine has not answered in time (`ETIMEDOUT`).
+    TimedOut,
+    /// There is no way to the peer (`EHOSTUNREACH`, `ENETUNREACH`, `ENETDOWN`,
+    /// `EHOSTDOWN`, `ENONET`).
+    Unreachable,
+    /// This machine is short of memory (`ENOMEM`, `ENOBUFS`).
+    OutOfMemory,
+    /// The operation was ended by ourselves (`ECANCELED`).
+    Cancelled,
+    /// Anything else.
+    Other,
+}
+
+impl Errno {
+    /// What it says of a connection.
+    #[must_use]
+    pub fn connection_error(self) -> ConnectionError {
+        match self.0 {
+            libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ECONNABORTED => {
+                ConnectionError::Reset
+            }
+            libc::ETIMEDOUT => ConnectionError::TimedOut,
+            libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::ENONET => ConnectionError::Unreachable,
+            libc::ENOMEM | libc::ENOBUFS => ConnectionError::OutOfMemory,
+            libc::ECANCELED => ConnectionError::Cancelled,
+            _ => ConnectionError::Other,
+        }
+    }
+}
+
 impl fmt::Debug for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
@@ -274,8 +314,9 @@ pub trait Driver {
     /// If nothing is left to send.
     fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize);
 
-    /// Cancels the receive and the send of a socket; both still complete.
-    fn cancel(&mut self, socket: &Socket);
+    /// Shuts a socket down both ways, which ends its receive and its send: both still complete.
+    /// What it costs does not depend on how many other sockets there are.
+    fn shut_down(&mut self, socket: &Socket);
 
     /// Sends FIN after what the kernel has already taken; receiving goes on.
     fn shut_down_write(&mut self, socket: &Socket);
@@ -296,8 +337,27 @@ pub trait Driver {
     /// order the kernel gave them, at most [`COMPLETIONS_PER_TICK_MAX`].
     fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>);
 
+    /// How many completions the kernel has given that no tick has handed out yet.
+    fn completions_waiting(&self) -> usize;
+
     /// Ticks at which the completion queue had overflowed.
     fn overflows(&self) -> u64;
+
+    /// Gives back memory that a flood has made the driver take and that is not in use. Costs
+    /// system calls; to be called now and then.
+    fn trim(&mut self);
+
+    /// Bytes of the peer that have come and that no receive has taken yet. Costs a system call:
+    /// it is asked only when a deadline is about to end the connection.
+    fn unread_bytes(socket: &Socket) -> u32
+    where
+        Self: Sized;
+
+    /// Bytes the kernel has taken for the peer and the peer has not acknowledged. Costs a system
+    /// call.
+    fn unacknowledged_bytes(socket: &Socket) -> u32
+    where
+        Self: Sized;
 
     /// Milliseconds on a clock that never goes back; a few of granularity.
     fn now_ms(&self) -> u64;

@@ -42,6 +42,16 @@ pub trait Handler: Sized + 'static {
         let _ = conn;
     }
 
+    /// Publishes of other shards have been lost before this connection could be given those meant
+    /// for it: this shard fell too far behind
+    /// ([`broadcast_entries`](crate::Config::broadcast_entries)). Nobody knows which topics they
+    /// were for, so every connection that is subscribed to any is told, before it gets anything
+    /// newer. Only with [`Overflow::Drop`](crate::Overflow::Drop): otherwise such a connection is
+    /// closed with 1013.
+    fn on_gap(&mut self, conn: &mut Conn<'_, Self::State>, gap: Gap) {
+        let _ = (conn, gap);
+    }
+
     /// The connection is over. Sending has no effect any more, publishing has.
     ///
     /// `code` and `reason` are the peer's Close frame's
@@ -60,6 +70,14 @@ pub trait Handler: Sized + 'static {
         let response = response.expect("a token and a value");
         response.body("text/plain", b"this is a WebSocket server\n".as_slice())
     }
+}
+
+/// What a subscriber may have missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// How many publishes were lost, to whatever topics.
+    pub publishes: u64,
 }
 
 /// The answer to an opening handshake.

@@ -59,6 +59,7 @@ mod handle;
 mod handler;
 mod mailbox;
 mod metrics;
+mod publish_log;
 mod server;
 mod shard;
 #[cfg(feature = "sim")]
@@ -78,7 +79,7 @@ pub use config::{Config, Overflow};
 pub use conn::{Conn, ConnId, SendStatus};
 pub use error::{HandleError, SetupError};
 pub use handle::Handle;
-pub use handler::{Handler, Upgrade};
+pub use handler::{Gap, Handler, Upgrade};
 pub use metrics::Metrics;
 pub use ringwire_proto::{
     CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::driver::{ConnectionError, Errno};
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What has happened so far; sums over the shards where it comes from
@@ -64,6 +66,32 @@ metrics! {
     receives_unbuffered,
     /// Ticks at which the completion queue had overflowed.
     completions_overflowed,
+    /// Connections whose peer had reset them, or was gone, when we received or sent.
+    connections_reset,
+    /// Connections given up by the kernel because the peer's machine did not answer.
+    connections_timed_out,
+    /// Connections to whose peer there was no way any more.
+    connections_unreachable,
+    /// Connections that failed for want of the kernel's memory.
+    connections_out_of_memory,
+    /// Connections that failed for another reason (an unexpected error number).
+    connections_broken,
+}
+
+impl Metrics {
+    /// Counts a receive or a send that failed, by its cause.
+    #[cold]
+    pub(crate) fn count_connection_error(&mut self, errno: Errno) {
+        let counter = match errno.connection_error() {
+            ConnectionError::Reset => &mut self.connections_reset,
+            ConnectionError::TimedOut => &mut self.connections_timed_out,
+            ConnectionError::Unreachable => &mut self.connections_unreachable,
+            ConnectionError::OutOfMemory => &mut self.connections_out_of_memory,
+            ConnectionError::Cancelled => return,
+            ConnectionError::Other => &mut self.connections_broken,
+        };
+        *counter += 1;
+    }
 }
 
 #[cfg(test)]

@@ -24,16 +24,17 @@ use std::sync::Arc;
 
 use self::accept::Accepting;
 pub(crate) use self::core::{Core, Publication};
-use crate::config::Config;
+use crate::config::{Config, TickLimits};
 use crate::connections::Connections;
 use crate::driver::{Completion, Driver, Key, Wait};
 use crate::forward::Forward;
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::publish_log::{Deliveries, PublishLog};
 use crate::sys::{Publisher, Reader};
 use crate::timer_wheel::TimerWheel;
-use crate::topic::{Log, Topics};
+use crate::topic::Topics;
 use crate::write_buffer::BufferPool;
 
 /// How a shard is joined to the others.
@@ -56,6 +57,15 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     accepting: Accepting,
     /// Set when the server is to stop: by then connections are cut off.
     drain_until_ms: Option<u64>,
+    /// When they are cut off: the next slot to look at; beyond all slots when none is left.
+    cut_off_from: u32,
+    /// More deadlines have come than one tick looks at.
+    has_deadlines_left: bool,
+    /// When memory that a crowd has left is given back; `None` while nothing is there to be.
+    trim_at_ms: Option<u64>,
+    clock: Clock,
+    judging: Judging,
+    deliveries: Deliveries,
     /// Connections whose receive has ended and must be armed again.
     rearm: Vec<Key>,
     completions: Vec<Completion>,
@@ -65,23 +75,29 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(crate) fn new(driver: D, handler: H, config: &Config, links: Links) -> Self {
         let now_ms = driver.now_ms();
+        let judging = Judging { judged_ms: now_ms, ..Judging::default() };
         let core = Core {
             config: config.clone(),
+            tick_limits: TickLimits::DEFAULT,
             head_limits: config.head_limits(),
             incoming_limits: config.incoming_limits(),
             shard: links.shard,
             is_one_of_many: !links.readers.is_empty(),
             now_ms,
+            judged_ms: now_ms,
             peer_addr: D::peer_addr,
+            unacknowledged_bytes: D::unacknowledged_bytes,
+            is_quiet: true,
             timers: TimerWheel::new(now_ms, config.connections_max),
             pool: BufferPool::new(),
             forward: Forward::new(config),
             topics: Topics::default(),
-            log: Log::default(),
+            log: PublishLog::default(),
             outbox: VecDeque::new(),
             outbox_bytes: 0,
-            dirty: Vec::new(),
-            failing: Vec::new(),
+            publishes_unlogged: 0,
+            dirty: VecDeque::new(),
+            failing: VecDeque::new(),
             moved: Vec::new(),
             metrics: Metrics::default(),
         };
@@ -93,6 +109,12 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             links,
             accepting: Accepting::new(),
             drain_until_ms: None,
+            cut_off_from: 0,
+            has_deadlines_left: false,
+            trim_at_ms: None,
+            clock: Clock { began_ms: now_ms, ended_ms: now_ms, stalled_ms: 0 },
+            judging,
+            deliveries: Deliveries::default(),
             rearm: Vec::new(),
             completions: Vec::new(),
             publications: Vec::new(),
@@ -113,8 +135,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     pub(crate) fn tick(&mut self) {
-        self.wait();
+        let wait = self.how_long_to_wait();
+        self.tick_after(wait);
+    }
+
+    /// A tick that begins with this wait.
+    pub(crate) fn tick_after(&mut self, wait: Wait) {
+        self.wait(wait);
         self.dispatch();
+        self.note_what_was_judged();
         self.fire_deadlines();
         self.take_broadcasts();
         self.take_commands();
@@ -124,15 +153,16 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.recycle_sent();
         self.rearm_receives();
         self.resume_accepting();
+        self.trim();
         self.core.metrics.completions_overflowed = self.driver.overflows();
         self.mailbox().metrics.store(&self.core.metrics);
+        self.clock.end_tick(self.driver.now_ms());
     }
 
-    fn wait(&mut self) {
-        let wait = self.how_long_to_wait();
+    fn wait(&mut self, wait: Wait) {
         self.driver.tick(wait, &mut self.completions);
         self.mailbox().sleep.lower();
-        self.core.now_ms = self.driver.now_ms();
+        self.core.now_ms = self.clock.begin_tick(wait, self.driver.now_ms());
         self.core.timers.skip_idle_time(self.core.now_ms);
     }
 
@@ -154,6 +184,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     fn has_work_left(&self) -> bool {
         let core = &self.core;
         !(core.outbox.is_empty()
+            && !self.has_deadlines_left
+            && !self.is_cutting_off()
             && core.failing.is_empty()
             && core.dirty.is_empty()
             && core.log.is_empty())
@@ -167,6 +199,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     fn dispatch(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
+        self.judging.handed_out += completions.len() as u64;
         for completion in completions.drain(..) {
             match completion {
                 Completion::Received { key, result, more } => self.on_received(key, result, more),
@@ -176,6 +209,32 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
         }
         self.completions = completions;
+    }
+
+    /// Deadlines are judged by the time at which everything that had completed by then has been
+    /// handed out, however many ticks that took.
+    fn note_what_was_judged(&mut self) {
+        let now_ms = self.core.now_ms;
+        let waiting = self.driver.completions_waiting() as u64;
+        self.core.judged_ms = self.judging.judged_ms(now_ms, waiting);
+    }
+
+    /// Gives memory back, some time after it was last in use.
+    fn trim(&mut self) {
+        let now_ms = self.core.now_ms;
+        match self.trim_at_ms {
+            Some(at_ms) if at_ms <= now_ms => {
+                self.driver.trim();
+                self.core.pool.trim();
+                self.core.dirty.shrink_to(SPARE_ENTRIES);
+                self.core.failing.shrink_to(SPARE_ENTRIES);
+                let is_quiet = std::mem::take(&mut self.core.is_quiet);
+                self.core.is_quiet = true;
+                self.trim_at_ms = (!is_quiet).then_some(now_ms + TRIM_INTERVAL_MS);
+            }
+            None if !self.core.is_quiet => self.trim_at_ms = Some(now_ms + TRIM_INTERVAL_MS),
+            _ => {}
+        }
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -209,6 +268,76 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             let subscriptions = session.subscriptions.as_mut();
             moved.note(subscriptions.expect("a topic lists only its subscribers"));
         }
+    }
+}
+
+/// How often memory is given back, while there is any to give: often enough that a crowd that has
+/// left is not paid for ten seconds later, seldom enough that a busy server does not notice.
+const TRIM_INTERVAL_MS: u64 = 2_000;
+/// Entries that a list keeps room for.
+const SPARE_ENTRIES: usize = 1_024;
+
+/// The shard's clock, which stands still while the shard does: a process that was stopped, a
+/// machine that was moved, a callback that did not return. Peers cannot be heard meanwhile, and
+/// such a time is nobody's silence.
+struct Clock {
+    /// When the last tick began and ended, by the driver's clock.
+    began_ms: u64,
+    ended_ms: u64,
+    /// How long the shard has stood still in all.
+    stalled_ms: u64,
+}
+
+/// A tick later than this is a stall. Far above what a busy scheduler makes of a tick, and well
+/// below any deadline.
+const STALL_MS_MIN: u64 = 1_000;
+
+impl Clock {
+    fn end_tick(&mut self, driver_ms: u64) {
+        self.ended_ms = driver_ms;
+    }
+
+    /// The time now that this wait is over.
+    fn begin_tick(&mut self, wait: Wait, driver_ms: u64) -> u64 {
+        let worked_ms = self.ended_ms.saturating_sub(self.began_ms);
+        let waited_ms = driver_ms.saturating_sub(self.ended_ms);
+        let late_ms = match wait {
+            Wait::No => waited_ms,
+            Wait::Millis(ms) => waited_ms.saturating_sub(u64::from(ms)),
+            // Without any deadline there is nothing to be late for.
+            Wait::Forever => 0,
+        };
+        self.began_ms = driver_ms;
+        if worked_ms + late_ms >= STALL_MS_MIN {
+            self.stalled_ms += worked_ms + late_ms;
+        }
+        driver_ms - self.stalled_ms
+    }
+}
+
+/// How far the completions have been handed out.
+#[derive(Default)]
+struct Judging {
+    handed_out: u64,
+    judged_ms: u64,
+    /// When `handed_out` has come this far, everything that had completed by then has been.
+    next: Option<(u64, u64)>,
+}
+
+impl Judging {
+    fn judged_ms(&mut self, now_ms: u64, waiting: u64) -> u64 {
+        if waiting == 0 {
+            (self.judged_ms, self.next) = (now_ms, None);
+            return now_ms;
+        }
+        if let Some((handed_out, then_ms)) = self.next {
+            if self.handed_out < handed_out {
+                return self.judged_ms;
+            }
+            self.judged_ms = then_ms;
+        }
+        self.next = Some((self.handed_out + waiting, now_ms));
+        self.judged_ms
     }
 }
 

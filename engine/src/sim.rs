@@ -16,6 +16,7 @@ mod wire;
 mod world;
 
 pub use dice::Dice;
+pub(crate) use driver::SimSocket;
 pub use world::Outcome;
 
 use world::World;

@@ -14,12 +14,13 @@ use ringwire_proto::{
     CloseCode, HeadScan, Incoming, Message, Outgoing, Role, Unmasked, frame_header_bytes,
 };
 
-use crate::config::Overflow;
+use crate::config::{Config, Overflow};
 use crate::conn::SendStatus;
-use crate::driver::{Key, Run, Socket};
+use crate::driver::{Key, Socket};
+use crate::publish_log::{Delivery, Part, SealedTick, frames};
 use crate::shard::Core;
 use crate::topic::{Subscriptions, Topics};
-use crate::write_buffer::WriteBuffer;
+use crate::write_buffer::{FRAME_BYTES_MAX, WriteBuffer};
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub(crate) struct Session<S> {
     pub(crate) dirty: bool,
     /// In the shard's list of connections to fail.
     pub(crate) failing: bool,
+    /// Since `progress_ms` there was always something that the kernel had not taken.
+    pub(crate) behind: bool,
     /// Above `write_bytes_mark`; `on_drain` is owed.
     pub(crate) over_mark: bool,
     pub(crate) peer_side: PeerSide,
@@ -108,13 +111,17 @@ pub(crate) struct Session<S> {
     pub(crate) since_ms: u32,
     /// Something last came from the peer.
     pub(crate) heard_ms: u32,
-    /// The kernel last took bytes, or the send in flight was queued.
-    pub(crate) wrote_ms: u32,
+    /// The peer was last seen to acknowledge what it is sent, or the first send was queued that
+    /// the kernel did not take at once.
+    pub(crate) progress_ms: u32,
     pub(crate) pinged_ms: u32,
-    /// Control frames in the current second; input dropped while draining.
-    pub(crate) control_second: u16,
-    pub(crate) control_frames: u16,
-    pub(crate) drained_bytes: u32,
+    /// Bytes the kernel has taken since its backlog was last looked at, and those the peer had not
+    /// acknowledged then; holds at the top.
+    pub(crate) owed_bytes: u32,
+    pub(crate) in_time: InTime,
+    pub(crate) tally: Tally,
+    /// Pings of ours that no pong has come for.
+    pub(crate) pings_unanswered: u16,
     pub(crate) writes: WriteBuffer,
     pub(crate) subscriptions: Option<Box<Subscriptions>>,
     pub(crate) pending: Option<Box<Pending>>,
@@ -122,8 +129,78 @@ pub(crate) struct Session<S> {
     pub(crate) state: Option<S>,
 }
 
+/// The longest control frame of ours (RFC 6455 §5.5: a payload of at most 125 bytes).
+const CONTROL_FRAME_BYTES_MAX: usize = 2 + 125;
+
 /// What a connection is closed with for [`Overflow::Close`].
 const WRITE_BUFFER_FULL: (CloseCode, &str) = (CloseCode::TRY_AGAIN_LATER, "write buffer full");
+
+/// What a peer has sent that it must not send for ever: control frames while anything is expected
+/// of it, and dropped bytes afterwards. Never both, so 32 bits do.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tally(u32);
+
+impl Tally {
+    /// Counts a control frame in a bucket that leaks once a second, so that a burst after a stall
+    /// of the network is no flood; `false` if the bucket is full.
+    fn admit_control(&mut self, now_ms: u64, config: &Config) -> bool {
+        // Upper half: the second in which it last leaked, which wraps after 18 hours and then
+        // leaks too little at worst. Lower half: the frames in it.
+        let second = (now_ms / 1_000) as u16;
+        let seconds = u32::from(second.wrapping_sub((self.0 >> 16) as u16));
+        let leaked = seconds.saturating_mul(config.control_frames_per_second_max);
+        let frames = (self.0 & 0xFFFF).saturating_sub(leaked) + 1;
+        self.0 = u32::from(second) << 16 | frames.min(0xFFFF);
+        frames <= config.control_frames_burst_max
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn dropped_bytes(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Counts dropped bytes; `false` if they are too many.
+    pub(crate) fn admit_dropped(&mut self, bytes: usize, config: &Config) -> bool {
+        self.0 = self.0.saturating_add(bytes as u32);
+        self.0 as usize <= config.drain_bytes_max
+    }
+}
+
+/// The peer's bytes that had come when a deadline was looked at and had not been read. They are
+/// asked for once per deadline: what comes later is too late.
+#[derive(Clone, Copy)]
+pub(crate) struct InTime(u32);
+
+impl Default for InTime {
+    fn default() -> Self {
+        Self::NOT_ASKED
+    }
+}
+
+impl InTime {
+    const NOT_ASKED: Self = Self(u32::MAX);
+
+    /// Input has been read.
+    #[inline]
+    pub(crate) fn read(&mut self, bytes: usize) {
+        if self.0 != Self::NOT_ASKED.0 {
+            self.0 = self.0.saturating_sub(bytes as u32);
+        }
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_asked(self) -> bool {
+        self.0 != Self::NOT_ASKED.0
+    }
+
+    /// Whether some of them are still to be read.
+    pub(crate) fn is_left(&mut self, unread_bytes: u32) -> bool {
+        if self.0 == Self::NOT_ASKED.0 {
+            self.0 = unread_bytes;
+        }
+        self.0 > 0 && unread_bytes > 0
+    }
+}
 
 impl<S> Slot<S> {
     pub(crate) fn new(key: Key, socket: Socket, core: &Core) -> Self {
@@ -138,6 +215,7 @@ impl<S> Slot<S> {
                 sending: false,
                 dirty: false,
                 failing: false,
+                behind: false,
                 over_mark: false,
                 peer_side: PeerSide::Open,
                 pinged: false,
@@ -145,11 +223,12 @@ impl<S> Slot<S> {
                 outgoing: Outgoing::server(),
                 since_ms: core.now_ms as u32,
                 heard_ms: core.now_ms as u32,
-                wrote_ms: core.now_ms as u32,
+                progress_ms: core.now_ms as u32,
                 pinged_ms: core.now_ms as u32,
-                control_second: 0,
-                control_frames: 0,
-                drained_bytes: 0,
+                owed_bytes: 0,
+                in_time: InTime::default(),
+                tally: Tally::default(),
+                pings_unanswered: 0,
                 writes: WriteBuffer::default(),
                 subscriptions: None,
                 pending: None,
@@ -171,7 +250,7 @@ impl<S> Session<S> {
                 session.writes.reserve_first(frame_bytes);
             } else {
                 let Self { outgoing, writes, .. } = session;
-                writes.append(&mut core.pool, |out| outgoing.message(out, message));
+                writes.append(&mut core.pool, frame_bytes, |out| outgoing.message(out, message));
             }
         })
     }
@@ -179,7 +258,9 @@ impl<S> Session<S> {
     /// Queues an encoded data frame of another thread.
     pub(crate) fn send_frame(&mut self, core: &mut Core, frame: &[u8]) -> SendStatus {
         self.send_with(core, frame.len(), |session, core| {
-            session.writes.append(&mut core.pool, |out| out.extend_from_slice(frame));
+            session.writes.append(&mut core.pool, frame.len(), |out| {
+                out.extend_from_slice(frame);
+            });
         })
     }
 
@@ -208,14 +289,16 @@ impl<S> Session<S> {
     /// A message that arrives when nothing is queued always fits; else the sum counts.
     fn has_room(&self, core: &Core, frame_bytes: usize) -> bool {
         let unsent = self.writes.unsent_bytes();
-        unsent == 0 || unsent + frame_bytes <= core.config.write_bytes_max
+        let is_alone = unsent == 0 && frame_bytes <= FRAME_BYTES_MAX;
+        is_alone || unsent + frame_bytes <= core.config.write_bytes_max
     }
 
-    fn note_mark(&mut self, core: &Core) -> SendStatus {
+    fn note_mark(&mut self, core: &mut Core) -> SendStatus {
         if self.writes.unsent_bytes() <= core.config.write_bytes_mark {
             return SendStatus::Queued;
         }
         self.over_mark = true;
+        core.is_quiet = false;
         SendStatus::Backpressure
     }
 
@@ -232,7 +315,7 @@ impl<S> Session<S> {
     pub(crate) fn fail_later(&mut self, core: &mut Core, code: CloseCode, reason: &'static str) {
         if !self.failing {
             self.failing = true;
-            core.failing.push((self.key, code, reason));
+            core.failing.push_back((self.key, code, reason));
         }
     }
 
@@ -249,82 +332,129 @@ impl<S> Session<S> {
         let Some(mut subscriptions) = self.subscriptions.take() else {
             return;
         };
-        let position = subscriptions.position;
-        for index in core.log.stretches_after(position) {
-            let stretch = core.log.stretch(index);
-            if !subscriptions.contains(stretch.topic) {
-                continue;
+        let position = std::mem::replace(&mut subscriptions.position, core.log.end());
+        let indexes = core.log.pieces_after(position);
+        let pieces = indexes.clone().map(|index| core.log.piece(index));
+        let wanted = pieces.filter(|piece| subscriptions.contains(piece.topic));
+        let bytes = wanted.map(|piece| piece.bytes_after(position)).sum();
+        let fits = self.has_room(core, bytes);
+        if bytes > 0 && self.stage == Stage::Open && !self.failing {
+            let short = core.log.short();
+            for index in indexes {
+                let piece = core.log.piece(index);
+                if subscriptions.contains(piece.topic) {
+                    let part = piece.part_after(position, &short);
+                    self.take_part(core, &part, fits);
+                }
             }
-            let bytes = core.log.bytes_after(stretch, position).len();
-            self.take_published(core, bytes, |session, core| {
-                let Core { pool, log, .. } = core;
-                let bytes = log.bytes_after(stretch, position);
-                session.writes.append(pool, |open| open.extend_from_slice(bytes));
-            });
+            self.mark_dirty(core);
+            self.note_mark(core);
         }
-        subscriptions.position = core.log.end();
         self.subscriptions = Some(subscriptions);
     }
 
-    /// Takes the part of a sealed run that this connection has not been served yet.
+    /// Takes this connection's part of a tick that is over.
     #[inline]
-    pub(crate) fn take_run(&mut self, core: &mut Core, run_start: u64, run: &Run, end: u64) {
+    pub(crate) fn take_delivery(&mut self, core: &mut Core, delivery: &Delivery, end: u64) {
+        if let Some(subscriptions) = &mut self.subscriptions {
+            subscriptions.position = end;
+            self.take_parts(core, &delivery.parts, delivery.bytes);
+        }
+    }
+
+    /// Takes what this connection has not been served of a tick that is over.
+    #[cold]
+    pub(crate) fn take_rest(&mut self, core: &mut Core, tick: &SealedTick) {
         let Some(subscriptions) = &mut self.subscriptions else {
             return;
         };
-        let served_bytes = subscriptions.position.saturating_sub(run_start) as u32;
-        let start = run.start.max(served_bytes);
-        // It may have been served beyond this stretch already.
-        subscriptions.position = subscriptions.position.max(end);
-        if start < run.end {
-            let part = Run { bytes: run.bytes.clone(), start, end: run.end };
-            let bytes = (run.end - start) as usize;
-            self.take_published(core, bytes, |session, core| {
-                session.writes.attach(&mut core.pool, part, session.sending);
-            });
-        }
+        let position = std::mem::replace(&mut subscriptions.position, tick.end);
+        let wanted = tick
+            .pieces()
+            .iter()
+            .filter(|piece| piece.bytes_after(position) > 0 && subscriptions.contains(piece.topic));
+        let parts: Vec<Part> =
+            wanted.map(|piece| piece.part_after(position, tick.short())).collect();
+        let bytes = parts.iter().map(|part| part.run().as_slice().len()).sum();
+        self.take_parts(core, &parts, bytes);
     }
 
     /// Published bytes count like sent ones, but there is nobody to be answered.
     #[inline]
-    fn take_published(
-        &mut self,
-        core: &mut Core,
-        bytes: usize,
-        take: impl FnOnce(&mut Self, &mut Core),
-    ) {
-        if self.stage != Stage::Open || self.failing {
+    fn take_parts(&mut self, core: &mut Core, parts: &[Part], bytes: usize) {
+        if self.stage != Stage::Open || self.failing || bytes == 0 {
             return;
         }
-        if !self.has_room(core, bytes) {
-            return self.overflow(core);
-        }
-        take(self, core);
+        let fits = self.has_room(core, bytes);
+        parts.iter().for_each(|part| self.take_part(core, part, fits));
         self.mark_dirty(core);
         self.note_mark(core);
+    }
+
+    #[inline]
+    fn take_part(&mut self, core: &mut Core, part: &Part, fits: bool) {
+        match part {
+            _ if !fits => self.take_frames_that_fit(core, part),
+            Part::Shared(run) => {
+                self.writes.attach(&mut core.pool, run.clone(), self.sending);
+            }
+            Part::Copied(run) => {
+                let bytes = run.as_slice();
+                self.writes.append(&mut core.pool, bytes.len(), |open| {
+                    open.extend_from_slice(bytes);
+                });
+            }
+        }
+    }
+
+    /// There is no room for all that was published: what fits goes, message by message, and each
+    /// that does not is counted.
+    #[cold]
+    fn take_frames_that_fit(&mut self, core: &mut Core, part: &Part) {
+        for frame in frames(part.run()) {
+            // Behind what did not fit nothing slips in, where that closes the connection.
+            if self.failing || !self.has_room(core, frame.as_slice().len()) {
+                self.overflow(core);
+                continue;
+            }
+            let is_whole = frame.as_slice().len() == frame.bytes.len();
+            let frame = if is_whole { Part::Shared(frame) } else { Part::Copied(frame) };
+            self.take_part(core, &frame, true);
+        }
     }
 
     /// Queues the application's ping; `false` if it cannot be sent any more or there is no room.
     pub(crate) fn ping(&mut self, core: &mut Core, payload: &[u8]) -> bool {
         self.serve_published(core);
         let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
-        self.has_room(core, frame_bytes)
-            && self.control(core, |outgoing, out| outgoing.ping(out, payload).is_ok())
+        let is_queued = self.has_room(core, frame_bytes)
+            && self.control(core, |outgoing, out| outgoing.ping(out, payload).is_ok());
+        self.pings_unanswered = self.pings_unanswered.saturating_add(u16::from(is_queued));
+        is_queued
     }
 
     /// Queues a ping of the engine's own. It needs no room: one at most is unanswered.
     pub(crate) fn heartbeat(&mut self, core: &mut Core) {
-        self.control(core, |outgoing, out| outgoing.ping(out, b"").is_ok());
+        let is_queued = self.control(core, |outgoing, out| outgoing.ping(out, b"").is_ok());
+        self.pings_unanswered = self.pings_unanswered.saturating_add(u16::from(is_queued));
     }
 
-    /// Answers a ping (RFC 6455 §5.5.2), or keeps the newest to be answered when the peer
-    /// has read what it was sent (§5.5.3 allows to answer only that one).
+    /// Answers a ping (RFC 6455 §5.5.2). Without room in the write buffer the newest is kept, to
+    /// be answered when there is some (§5.5.3 allows to answer only that one).
     pub(crate) fn pong(&mut self, core: &mut Core, payload: &[u8]) {
-        if self.writes.unsent_bytes() > core.config.write_bytes_mark {
+        self.serve_published(core);
+        if !self.has_room(core, frame_header_bytes(payload.len()) + payload.len()) {
             self.pending = Some(Box::new(Pending::Pong(payload.to_vec())));
             return;
         }
         self.control(core, |outgoing, out| outgoing.pong(out, payload).is_ok());
+    }
+
+    /// The pong that waits goes out, if there is room for it now.
+    pub(crate) fn pong_if_room(&mut self, core: &mut Core) {
+        if let Some(Pending::Pong(payload)) = self.pending.take().as_deref() {
+            self.pong(core, payload);
+        }
     }
 
     fn control(
@@ -337,20 +467,48 @@ impl<S> Session<S> {
         }
         self.serve_published(core);
         let Self { outgoing, writes, .. } = self;
-        let appended = writes.append(&mut core.pool, |out| append(outgoing, out));
+        let appended =
+            writes.append(&mut core.pool, CONTROL_FRAME_BYTES_MAX, |out| append(outgoing, out));
         self.mark_dirty(core);
         appended
     }
 
     /// Counts a control frame; `false` if the peer sends too many (an attack, or a loop).
     pub(crate) fn admit_control(&mut self, core: &Core) -> bool {
-        let second = (core.now_ms / 1_000) as u16;
-        if second != self.control_second {
-            (self.control_second, self.control_frames) = (second, 0);
+        let config = &core.config;
+        config.control_frames_per_second_max == 0 || self.tally.admit_control(core.now_ms, config)
+    }
+
+    /// Counts a pong, unless we have asked for it.
+    pub(crate) fn admit_pong(&mut self, core: &Core) -> bool {
+        match self.pings_unanswered.checked_sub(1) {
+            Some(unanswered) => {
+                self.pings_unanswered = unanswered;
+                true
+            }
+            None => self.admit_control(core),
         }
-        self.control_frames = self.control_frames.saturating_add(1);
-        let max = core.config.control_frames_per_second_max;
-        max == 0 || u32::from(self.control_frames) <= max
+    }
+
+    /// What the kernel says of the connection when a deadline is about to end it: whether the peer
+    /// has acknowledged enough since this was asked last, at `bytes_per_second_min` for
+    /// `elapsed_ms`. Frames of ours that need no answer do not count: a machine acknowledges
+    /// whether its application reads or not.
+    pub(crate) fn has_progressed(
+        &mut self,
+        core: &Core,
+        unacknowledged_bytes: u32,
+        elapsed_ms: u32,
+    ) -> bool {
+        let acknowledged = self.owed_bytes.saturating_sub(unacknowledged_bytes);
+        self.owed_bytes = unacknowledged_bytes;
+        if self.sending && unacknowledged_bytes == 0 {
+            // The peer has all that the kernel was given, and waits for us.
+            return true;
+        }
+        let rate = u64::from(core.config.write_rate_bytes_min);
+        let least = (rate * u64::from(elapsed_ms) / 1_000).max(CONTROL_FRAME_BYTES_MAX as u64);
+        u64::from(acknowledged) > least
     }
 
     /// The application or the server closes the connection. One that is about to be failed for
@@ -370,7 +528,9 @@ impl<S> Session<S> {
         self.serve_published(core);
         self.unsubscribe_all(core);
         let Self { outgoing, writes, .. } = self;
-        writes.append(&mut core.pool, |out| outgoing.close(out, code, reason));
+        writes.append(&mut core.pool, CONTROL_FRAME_BYTES_MAX, |out| {
+            outgoing.close(out, code, reason);
+        });
         self.enter_closing(core);
     }
 
@@ -378,6 +538,7 @@ impl<S> Session<S> {
     pub(crate) fn expect_no_more(&mut self, core: &mut Core) {
         if self.peer_side == PeerSide::Open {
             self.peer_side = PeerSide::Done;
+            self.tally = Tally::default();
         }
         self.mark_dirty(core);
     }
@@ -386,6 +547,11 @@ impl<S> Session<S> {
     pub(crate) fn enter_closing(&mut self, core: &mut Core) {
         self.stage = Stage::Closing;
         self.since_ms = core.now_ms as u32;
+        // What the peer acknowledges from here on is progress. Little has been acknowledged soon.
+        self.owed_bytes = match self.owed_bytes {
+            0..=1_024 => 0,
+            _ => (core.unacknowledged_bytes)(&self.socket),
+        };
         let deadline = core.now_ms + u64::from(core.config.close_timeout_ms);
         core.timers.schedule_no_later(self.key.slot, deadline);
         self.mark_dirty(core);
@@ -454,12 +620,18 @@ impl<S> Session<S> {
         }
     }
 
+    /// Whether anything is to go out before the connection may end.
+    pub(crate) fn owes_output(&mut self, core: &mut Core) -> bool {
+        self.serve_published(core);
+        self.writes.unsent_bytes() > 0
+    }
+
     /// Has the shard look at this connection when the tick ends.
     #[inline]
     pub(crate) fn mark_dirty(&mut self, core: &mut Core) {
         if !self.dirty {
             self.dirty = true;
-            core.dirty.push(self.key);
+            core.dirty.push_back(self.key);
         }
     }
 }

@@ -1,21 +1,14 @@
-//! Topics of one shard: who subscribes to what, and the log of this tick's publishes.
-//!
-//! A publish appends its frame to the log once and touches no subscriber. When the tick
-//! ends, the log becomes one shared run of bytes, and every subscriber gets references to
-//! the stretches meant for it. Each connection's `position` says how far into the log of
-//! all time it has been served; a direct send first serves the publishes before it, so what
-//! a connection sees is in the order of the program. This file never sends anything.
+//! Topics of one shard: who subscribes to what. What is published to them within a tick is
+//! `publish_log.rs`. This file never sends anything.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
-use std::rc::Rc;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
 
 /// A topic of this shard, which exists while it has a subscriber and until the tick ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TopicId(u32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TopicId(pub(crate) u32);
 
 /// What one connection is subscribed to. Boxed: most connections of most servers have none.
 #[derive(Default)]
@@ -39,6 +32,11 @@ impl Subscriptions {
 
     pub(crate) fn contains(&self, topic: TopicId) -> bool {
         self.topics.iter().any(|subscription| subscription.topic == topic)
+    }
+
+    /// The topics subscribed to, in no order.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
+        self.topics.iter().map(|subscription| subscription.topic)
     }
 
     #[cfg(any(test, feature = "sim"))]
@@ -168,116 +166,6 @@ impl Topics {
     }
 }
 
-/// Consecutive publishes to one topic: a range of the log of all time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    pub(crate) topic: TopicId,
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-}
-
-/// The frames published in this tick, in the order of the program.
-#[derive(Default)]
-pub(crate) struct Log {
-    /// The run being written: nobody else refers to it until it is sealed.
-    run: Rc<Vec<u8>>,
-    stretches: Vec<Stretch>,
-    /// Position of the run's first byte in the log of all time.
-    start: u64,
-    /// Runs of earlier ticks, oldest first. Once their subscribers have sent them, their
-    /// memory is used again.
-    retired: VecDeque<Rc<Vec<u8>>>,
-    /// The longest run so far.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) run_bytes_max: usize,
-}
-
-/// Runs kept for reuse. More are in use only while some subscriber is slow, and then it is
-/// the subscribers that keep them.
-const RETIRED_MAX: usize = 8;
-/// A run that a burst has grown beyond this is not kept for reuse: a reference to a few of
-/// its bytes keeps all of its memory.
-const RETIRED_BYTES_MAX: usize = 64 << 10;
-/// Most bytes published in one tick of one shard; offsets into a run are 32 bits wide.
-/// Reached only by a handler that publishes a gigabyte at once.
-const LOG_BYTES_MAX: usize = 1 << 30;
-
-impl Log {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.run.is_empty()
-    }
-
-    /// Position in the log of all time behind everything published so far.
-    pub(crate) fn end(&self) -> u64 {
-        self.start + self.run.len() as u64
-    }
-
-    /// Whether a frame of that size still fits into this tick.
-    pub(crate) fn has_room(&self, frame_bytes: usize) -> bool {
-        self.run.len() + frame_bytes <= LOG_BYTES_MAX
-    }
-
-    /// Adds one frame for the subscribers of `topic`.
-    pub(crate) fn append(&mut self, topic: TopicId, append: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.end();
-        append(Rc::get_mut(&mut self.run).expect("an unsealed run is nobody else's"));
-        let end = self.end();
-        match self.stretches.last_mut() {
-            Some(last) if last.topic == topic => last.end = end,
-            _ => self.stretches.push(Stretch { topic, start, end }),
-        }
-    }
-
-    /// The stretches that reach beyond `position`, by index.
-    pub(crate) fn stretches_after(&self, position: u64) -> Range<usize> {
-        self.stretches.partition_point(|stretch| stretch.end <= position)..self.stretches.len()
-    }
-
-    pub(crate) fn stretch(&self, index: usize) -> Stretch {
-        self.stretches[index]
-    }
-
-    /// The bytes of `stretch` from `position` on.
-    pub(crate) fn bytes_after(&self, stretch: Stretch, position: u64) -> &[u8] {
-        let start = stretch.start.max(position) - self.start;
-        &self.run[start as usize..(stretch.end - self.start) as usize]
-    }
-
-    /// Ends the tick: the log as one shared run that begins at the returned position, and
-    /// its stretches. Give the latter back with [`Log::restart`].
-    pub(crate) fn seal(&mut self) -> (Rc<Vec<u8>>, u64, Vec<Stretch>) {
-        let start = self.start;
-        self.start = self.end();
-        let fresh = self.unused_run();
-        let run = std::mem::replace(&mut self.run, fresh);
-        #[cfg(any(test, feature = "sim"))]
-        {
-            self.run_bytes_max = self.run_bytes_max.max(run.len());
-        }
-        if run.capacity() <= RETIRED_BYTES_MAX {
-            if self.retired.len() == RETIRED_MAX {
-                self.retired.pop_front();
-            }
-            self.retired.push_back(Rc::clone(&run));
-        }
-        (run, start, std::mem::take(&mut self.stretches))
-    }
-
-    /// Takes the emptied list of stretches back, for its memory.
-    pub(crate) fn restart(&mut self, mut stretches: Vec<Stretch>) {
-        stretches.clear();
-        self.stretches = stretches;
-    }
-
-    /// An empty run: a retired one nobody refers to any more, else a new one.
-    fn unused_run(&mut self) -> Rc<Vec<u8>> {
-        let unused = self.retired.iter_mut().position(|run| Rc::get_mut(run).is_some());
-        let mut run = unused.and_then(|at| self.retired.remove(at)).unwrap_or_default();
-        Rc::get_mut(&mut run).expect("just seen to be the only reference").clear();
-        run
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,57 +189,5 @@ mod tests {
         topics.forget_deserted();
         assert_eq!(topics.find("news"), None);
         assert!(topics.topics.is_empty());
-    }
-
-    #[test]
-    fn consecutive_publishes_to_one_topic_are_one_stretch() {
-        let (a, b) = (TopicId(0), TopicId(1));
-        let mut log = Log::default();
-        for (topic, frame) in [(a, "1"), (a, "22"), (b, "3"), (a, "4")] {
-            log.append(topic, |bytes| bytes.extend_from_slice(frame.as_bytes()));
-        }
-        let after = |position| -> Vec<(TopicId, Vec<u8>)> {
-            let stretches = log.stretches_after(position).map(|index| log.stretch(index));
-            stretches.map(|s| (s.topic, log.bytes_after(s, position).to_vec())).collect()
-        };
-        assert_eq!(after(0), [(a, b"122".to_vec()), (b, b"3".to_vec()), (a, b"4".to_vec())]);
-        assert_eq!(after(2), [(a, b"2".to_vec()), (b, b"3".to_vec()), (a, b"4".to_vec())]);
-        assert_eq!(after(5), []);
-    }
-
-    #[test]
-    fn a_run_nobody_holds_is_used_again() {
-        let mut log = Log::default();
-        let publish = |log: &mut Log| {
-            log.append(TopicId(0), |bytes| bytes.extend_from_slice(b"frame"));
-            let (run, start, stretches) = log.seal();
-            log.restart(stretches);
-            (run, start)
-        };
-        let (held, start) = publish(&mut log);
-        assert_eq!(start, 0);
-        let (free, start) = publish(&mut log);
-        assert_eq!(start, 5);
-        let address = free.as_ptr();
-        drop(free);
-        let reused = (0..3).any(|_| publish(&mut log).0.as_ptr() == address);
-        assert!(reused);
-        assert_eq!(**held, *b"frame");
-    }
-
-    #[test]
-    fn no_more_runs_are_kept_than_may_be_used_again() {
-        let mut log = Log::default();
-        let held: Vec<_> = (0..=RETIRED_MAX)
-            .map(|_| {
-                log.append(TopicId(0), |bytes| bytes.extend_from_slice(b"frame"));
-                let (run, _, stretches) = log.seal();
-                log.restart(stretches);
-                run
-            })
-            .collect();
-        let references: Vec<usize> = held.iter().map(Rc::strong_count).collect();
-        let kept_by_the_log = [2; RETIRED_MAX];
-        assert_eq!(references, [&[1], &kept_by_the_log[..]].concat(), "the oldest is let go");
     }
 }

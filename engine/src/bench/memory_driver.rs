@@ -146,7 +146,7 @@ impl Driver for MemoryDriver {
         self.memory.sends.borrow_mut().push(Send { key, outbound, offset });
     }
 
-    fn cancel(&mut self, _socket: &Socket) {
+    fn shut_down(&mut self, _socket: &Socket) {
         panic!("a connection was cut off");
     }
 
@@ -176,7 +176,21 @@ impl Driver for MemoryDriver {
         self.take_arrived(completions);
     }
 
+    fn completions_waiting(&self) -> usize {
+        0
+    }
+
     fn overflows(&self) -> u64 {
+        0
+    }
+
+    fn trim(&mut self) {}
+
+    fn unread_bytes(_socket: &Socket) -> u32 {
+        0
+    }
+
+    fn unacknowledged_bytes(_socket: &Socket) -> u32 {
         0
     }
 

@@ -33,11 +33,12 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
-    /// Fails the connections that callbacks and publishes have marked.
+    /// Fails the connections that callbacks and publishes have marked, a tick's share of them.
     pub(super) fn fail_failing(&mut self) {
         // Failing one tells its handler, which may publish and so mark others: they are in
         // the list behind, and a connection that has failed is not open to be marked again.
-        while let Some((key, code, reason)) = self.core.failing.pop() {
+        for _ in 0..self.core.tick_limits.endings_max {
+            let Some((key, code, reason)) = self.core.failing.pop_front() else { return };
             self.fail(key, code, reason);
         }
     }
@@ -63,7 +64,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
         if session.receiving || session.sending {
-            self.driver.cancel(&session.socket);
+            self.driver.shut_down(&session.socket);
         }
         // Freed when the tick ends, or with the last completion.
         session.mark_dirty(&mut self.core);

@@ -10,23 +10,36 @@ use bytes::Bytes;
 use ringwire_proto::frame_header_bytes;
 use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
-use crate::config::Config;
+use crate::config::{Config, TickLimits};
 use crate::driver::{Key, Socket};
 use crate::forward::Forward;
 use crate::metrics::Metrics;
+use crate::publish_log::PublishLog;
 use crate::timer_wheel::TimerWheel;
-use crate::topic::{Log, Moved, Topics};
+use crate::topic::{Moved, Topics};
 use crate::write_buffer::BufferPool;
 
-/// A frame on its way to the other shards, encoded once and shared by reference count.
+/// What goes to the other shards.
 #[derive(Clone)]
-pub(crate) struct Publication {
-    pub(crate) topic: Arc<str>,
-    pub(crate) frame: Bytes,
+pub(crate) enum Publication {
+    /// A frame, encoded once and shared by reference count.
+    Frame { topic: Arc<str>, frame: Bytes },
+    /// So many frames could not be handed over at this place.
+    Gap { publishes: u64 },
+}
+
+impl Publication {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Frame { frame, .. } => frame.len(),
+            Self::Gap { .. } => 0,
+        }
+    }
 }
 
 pub(crate) struct Core {
     pub(crate) config: Config,
+    pub(crate) tick_limits: TickLimits,
     pub(crate) head_limits: HeadLimits,
     pub(crate) incoming_limits: IncomingLimits,
     pub(crate) shard: usize,
@@ -34,19 +47,27 @@ pub(crate) struct Core {
     pub(crate) is_one_of_many: bool,
     /// The driver's clock at the start of this tick.
     pub(crate) now_ms: u64,
+    /// The time by which everything that had completed has been looked at: deadlines are judged
+    /// by it, so that nobody is ended for silence while his bytes wait in a queue of ours.
+    pub(crate) judged_ms: u64,
     pub(crate) peer_addr: fn(&Socket) -> Option<SocketAddr>,
+    pub(crate) unacknowledged_bytes: fn(&Socket) -> u32,
+    /// Nothing has happened since memory was last given back that took much of it.
+    pub(crate) is_quiet: bool,
     pub(crate) timers: TimerWheel,
     pub(crate) pool: BufferPool,
     pub(crate) forward: Forward,
     pub(crate) topics: Topics,
-    pub(crate) log: Log,
+    pub(crate) log: PublishLog,
     /// For the other shards, in order; handed over when the tick ends.
     pub(crate) outbox: VecDeque<Publication>,
     pub(crate) outbox_bytes: usize,
+    /// Publishes that did not fit into this tick's log; its subscribers are told when it ends.
+    pub(crate) publishes_unlogged: u64,
     /// Connections with something to send or to end.
-    pub(crate) dirty: Vec<Key>,
+    pub(crate) dirty: VecDeque<Key>,
     /// Connections to fail as soon as no callback runs.
-    pub(crate) failing: Vec<(Key, CloseCode, &'static str)>,
+    pub(crate) failing: VecDeque<(Key, CloseCode, &'static str)>,
     /// Subscribers whose place in a topic's list has changed.
     pub(crate) moved: Vec<Moved>,
     pub(crate) metrics: Metrics,
@@ -54,14 +75,16 @@ pub(crate) struct Core {
 
 /// What an entry of the broadcast ring takes; `docs/memory.md` says so.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Option<Publication>>() == 48);
+const _: () = assert!(size_of::<Option<Publication>>() == 56);
 
 impl Core {
-    /// How long ago `then_ms`, a stored time, was. Right for 49 days, which no deadline
-    /// reaches: each is looked at more often than once a minute.
+    /// How long ago `then_ms`, a stored time, was as far as deadlines go; 0 for what is still to
+    /// come. Right for 24 days, which no deadline reaches: each connection is looked at more often
+    /// than once an hour.
     #[inline]
     pub(crate) fn elapsed_ms(&self, then_ms: u32) -> u32 {
-        (self.now_ms as u32).wrapping_sub(then_ms)
+        let elapsed_ms = (self.judged_ms as u32).wrapping_sub(then_ms) as i32;
+        u32::try_from(elapsed_ms).unwrap_or(0)
     }
 
     /// Publishes a message of this shard to every subscriber everywhere.
@@ -76,34 +99,38 @@ impl Core {
         let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
         append_frame(&mut frame, opcode, payload);
         let topic = self.topics.name(topic);
-        self.publish_everywhere(Publication { topic, frame: frame.into() });
+        self.publish_everywhere(topic, frame.into());
     }
 
     /// Publishes an encoded frame of a foreign thread to every subscriber everywhere.
     pub(crate) fn publish_frame(&mut self, topic: Arc<str>, frame: Bytes) {
         self.metrics.publishes += 1;
-        self.publish_everywhere(Publication { topic, frame });
+        self.publish_everywhere(topic, frame);
     }
 
     /// A frame another shard has published.
-    pub(crate) fn publish_from_afar(&mut self, publication: &Publication) {
-        let frame = &publication.frame;
-        self.publish_here(&publication.topic, frame.len(), |out| out.extend_from_slice(frame));
+    pub(crate) fn publish_from_afar(&mut self, topic: &str, frame: &[u8]) {
+        self.publish_here(topic, frame.len(), |out| out.extend_from_slice(frame));
     }
 
-    fn publish_everywhere(&mut self, publication: Publication) {
-        self.publish_from_afar(&publication);
+    fn publish_everywhere(&mut self, topic: Arc<str>, frame: Bytes) {
+        self.publish_from_afar(&topic, &frame);
         if !self.is_one_of_many {
             return;
         }
-        let bytes = publication.frame.len();
+        let bytes = frame.len();
         let has_room = self.outbox.len() < self.config.broadcast_entries
             && self.outbox_bytes + bytes <= self.config.broadcast_bytes_max;
         if has_room || self.outbox.is_empty() {
             self.outbox_bytes += bytes;
-            self.outbox.push_back(publication);
-        } else {
-            self.metrics.publishes_lost += 1;
+            self.outbox.push_back(Publication::Frame { topic, frame });
+            return;
+        }
+        self.metrics.publishes_lost += 1;
+        // The other shards learn of it at this place in the order of publishes.
+        match self.outbox.back_mut() {
+            Some(Publication::Gap { publishes }) => *publishes += 1,
+            _ => self.outbox.push_back(Publication::Gap { publishes: 1 }),
         }
     }
 
@@ -112,9 +139,10 @@ impl Core {
             return;
         };
         if self.log.has_room(bytes) {
-            self.log.append(topic, append);
+            self.log.append(topic, bytes, append);
         } else {
             self.metrics.publishes_lost += 1;
+            self.publishes_unlogged += 1;
         }
     }
 }

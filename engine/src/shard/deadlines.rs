@@ -2,13 +2,17 @@
 //! unfinished messages, stalled writes, unfinished closes. One timer per connection, which
 //! is looked at when it fires and set again if nothing is due yet; receiving and sending
 //! only note the time.
+//!
+//! Nobody is ended by the clock alone. What has completed is handed out first
+//! (`Core::judged_ms`), and then the kernel is asked: a peer whose bytes had come in time is read
+//! before it is judged, and one that acknowledges what it is sent is not silent.
 
 use ringwire_proto::CloseCode;
 
 use super::{Core, Shard};
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
-use crate::slot::{Session, Stage};
+use crate::slot::{InTime, PeerSide, Session, Stage};
 
 /// What is due on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,21 +20,33 @@ enum Due {
     /// Nothing for that many milliseconds.
     In(u32),
     Ping,
-    /// The request head.
+    /// The request head is late (RFC 9110 §15.5.9).
     Opening,
-    /// The connection has failed.
-    Failed(CloseCode, &'static str),
-    /// Waiting any longer is pointless.
-    CutOff,
+    /// The message under way is late.
+    Message,
+    /// Nothing has come for too long.
+    Idle,
+    /// No answer to a ping.
+    Pong,
+    /// The peer takes nothing of what it is sent.
+    Write,
+    /// The end takes too long.
+    Close,
 }
 
 /// A connection without any deadline is looked at this often all the same.
 const IDLE_LOOK_MS: u32 = 3_600_000;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
+    /// Looks at the connections whose time has come, a tick's share of them.
     pub(super) fn fire_deadlines(&mut self) {
         self.drain_if_stopping();
-        while let Some(slot) = self.core.timers.pop_due(self.core.now_ms) {
+        self.has_deadlines_left = true;
+        for _ in 0..self.core.tick_limits.endings_max {
+            let Some(slot) = self.core.timers.pop_due(self.core.judged_ms) else {
+                self.has_deadlines_left = false;
+                return;
+            };
             let session = &self.connections.tenant_mut(slot).session;
             let (key, due) = (session.key, due(session, &self.core));
             self.fire(key, due);
@@ -39,12 +55,44 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     fn fire(&mut self, key: Key, due: Due) {
         match due {
-            Due::In(ms) => self.core.timers.schedule(key.slot, self.core.now_ms + u64::from(ms)),
+            Due::In(ms) => {
+                self.connections.tenant_mut(key.slot).session.in_time = InTime::default();
+                self.core.timers.schedule(key.slot, self.core.now_ms + u64::from(ms));
+            }
             Due::Ping => self.ping(key),
+            _ if self.is_put_off(key, due) => {
+                self.core.timers.schedule(key.slot, self.core.now_ms + 1);
+            }
             Due::Opening => self.time_out_opening(key),
-            Due::Failed(code, reason) => self.fail(key, code, reason),
-            Due::CutOff => self.cut_off(key, CloseCode::ABNORMAL, "timeout"),
+            Due::Message => self.fail(key, CloseCode::POLICY_VIOLATION, "message timeout"),
+            Due::Idle => self.fail(key, CloseCode::GOING_AWAY, "idle timeout"),
+            Due::Pong => self.fail(key, CloseCode::INTERNAL_ERROR, "ping timeout"),
+            Due::Write | Due::Close => self.cut_off(key, CloseCode::ABNORMAL, "timeout"),
         }
+    }
+
+    /// Whether the kernel knows better: the peer's bytes had come before the deadline, or it has
+    /// taken enough of ours since.
+    fn is_put_off(&mut self, key: Key, due: Due) -> bool {
+        let slot = self.connections.get_mut(key).expect("its deadline goes with it");
+        let session = &mut slot.session;
+        // What comes while the connection only ends changes nothing.
+        let is_heard = session.peer_side == PeerSide::Open;
+        if is_heard && session.in_time.is_left(D::unread_bytes(&session.socket)) {
+            return true;
+        }
+        let since_ms = match due {
+            Due::Write => &mut session.progress_ms,
+            Due::Pong => &mut session.pinged_ms,
+            Due::Idle => &mut session.heard_ms,
+            Due::Close => &mut session.since_ms,
+            Due::In(_) | Due::Ping | Due::Opening | Due::Message => return false,
+        };
+        let elapsed_ms = self.core.elapsed_ms(*since_ms);
+        // Anew from here, if the connection goes on.
+        *since_ms = self.core.now_ms as u32;
+        let unacknowledged_bytes = D::unacknowledged_bytes(&session.socket);
+        session.has_progressed(&self.core, unacknowledged_bytes, elapsed_ms)
     }
 
     fn ping(&mut self, key: Key) {
@@ -54,6 +102,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let session = &mut slot.session;
         session.pinged = true;
         session.pinged_ms = self.core.now_ms as u32;
+        // What is acknowledged from here on is.
+        session.owed_bytes = D::unacknowledged_bytes(&session.socket);
         session.heartbeat(&mut self.core);
         // The pong's deadline, unless something else is due before it.
         let next = due(session, &self.core);
@@ -64,7 +114,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// the accept's pause, or of the drain.
     pub(super) fn next_deadline_in_ms(&self) -> Option<u32> {
         let now_ms = self.core.now_ms;
-        let shard_deadlines = [self.accepting.resumes_at_ms(), self.drain_until_ms];
+        let shard_deadlines =
+            [self.accepting.resumes_at_ms(), self.drain_until_ms, self.trim_at_ms];
         let in_ms = shard_deadlines.into_iter().flatten().map(|at| at.saturating_sub(now_ms));
         // One more than what is left: the clock is coarse, and waking early is a tick more.
         let in_ms = in_ms.chain(self.core.timers.wait_ms(now_ms)).min()?;
@@ -83,7 +134,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 self.end_accepting();
                 self.close_all();
             }
-            Some(until_ms) if until_ms <= self.core.now_ms => self.cut_off_all(),
+            Some(until_ms) if until_ms <= self.core.now_ms => self.cut_off_more(),
             Some(_) => {}
         }
     }
@@ -104,10 +155,19 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
-    fn cut_off_all(&mut self) {
-        for key in self.connections.keys() {
+    /// The drain has taken too long: cuts off those who are left, a tick's share of them.
+    fn cut_off_more(&mut self) {
+        let keys = self.connections.keys_from(self.cut_off_from, self.core.tick_limits.endings_max);
+        self.cut_off_from = keys.last().map_or(u32::MAX, |key| key.slot + 1);
+        for key in keys {
             self.cut_off(key, CloseCode::ABNORMAL, "server stops");
         }
+    }
+
+    /// Whether some of those who are left have yet to be cut off.
+    pub(super) fn is_cutting_off(&self) -> bool {
+        let is_over = self.drain_until_ms.is_some_and(|until_ms| until_ms <= self.core.now_ms);
+        is_over && self.cut_off_from != u32::MAX
     }
 }
 
@@ -138,35 +198,39 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
     match session.stage {
         Stage::Opening if is_over(config.handshake_timeout_ms, session.since_ms) => Due::Opening,
         Stage::Closing | Stage::Draining if is_over(config.close_timeout_ms, session.since_ms) => {
-            Due::CutOff
+            Due::Close
         }
         Stage::Open | Stage::Closing
-            if session.sending && is_over(config.write_timeout_ms, session.wrote_ms) =>
+            if session.sending && is_over(config.write_timeout_ms, session.progress_ms) =>
         {
-            Due::CutOff
+            Due::Write
         }
         Stage::Open
             if session.mid_message && is_over(config.message_timeout_ms, session.since_ms) =>
         {
-            Due::Failed(CloseCode::POLICY_VIOLATION, "message timeout")
+            Due::Message
         }
-        Stage::Open if is_over(config.idle_timeout_ms, session.heard_ms) => {
-            Due::Failed(CloseCode::GOING_AWAY, "idle timeout")
-        }
+        Stage::Open if is_over(config.idle_timeout_ms, session.heard_ms) => Due::Idle,
         Stage::Open if session.pinged => {
-            // The ping waits behind what the peer has not read yet: while it reads, there is
-            // no telling whether it has seen it. One that does not read has its own deadline.
-            let reads = session.sending
-                && core.elapsed_ms(session.wrote_ms) < core.elapsed_ms(session.pinged_ms);
-            let since_ms = if reads { session.wrote_ms } else { session.pinged_ms };
-            if is_over(config.pong_timeout_ms, since_ms) {
-                Due::Failed(CloseCode::INTERNAL_ERROR, "ping timeout")
+            if is_over(config.pong_timeout_ms, session.pinged_ms) {
+                Due::Pong
             } else {
                 // Sooner than that, to see whether it was answered and the next one is due.
                 Due::In(next.min(config.ping_interval_ms))
             }
         }
-        Stage::Open if is_over(config.ping_interval_ms, session.heard_ms) => Due::Ping,
+        Stage::Open if is_over(ping_interval_ms(session, core), session.heard_ms) => Due::Ping,
         _ => Due::In(next),
     }
+}
+
+/// After how long a silence this connection is pinged: between three quarters of the interval and
+/// all of it. Connections that were opened together, as after a restart, are so spread further
+/// with each ping instead of being pinged in one tick for ever.
+fn ping_interval_ms<S>(session: &Session<S>, core: &Core) -> u32 {
+    let interval_ms = core.config.ping_interval_ms;
+    // Fibonacci hashing: neighbours end far apart.
+    let hash = (session.key.generation ^ session.heard_ms).wrapping_mul(0x9E37_79B9);
+    let spread_ms = (u64::from(interval_ms / 4) * u64::from(hash)) >> 32;
+    interval_ms - spread_ms as u32
 }

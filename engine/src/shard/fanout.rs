@@ -1,34 +1,75 @@
 //! Publishes and other threads' commands: in from the broadcast rings and the mailbox, out
 //! to this shard's subscribers and to the other shards' rings.
 
-use std::rc::Rc;
+use ringwire_proto::CloseCode;
 
-use super::Shard;
-use crate::driver::{Driver, Run};
-use crate::handler::Handler;
+use super::core::Publication;
+use super::receive::panicked;
+use super::{Shard, guard};
+use crate::config::Overflow;
+use crate::conn::Conn;
+use crate::driver::Driver;
+use crate::handler::{Gap, Handler};
 use crate::mailbox::Command;
 use crate::slot::Stage;
-
-/// Entries taken from one ring, and commands from the mailbox, per tick: as many as a full
-/// batch of completions may bring, so that neither side starves the other.
-const TAKEN_PER_TICK_MAX: usize = 512;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Takes what other shards have published into this tick's log.
     pub(super) fn take_broadcasts(&mut self) {
-        for reader in &mut self.links.readers {
-            if reader.is_behind() {
-                let lost = reader.read(TAKEN_PER_TICK_MAX, &mut self.publications);
-                self.core.metrics.publishes_lost += lost;
+        for reader in 0..self.links.readers.len() {
+            if !self.links.readers[reader].is_behind() {
+                continue;
             }
+            let mut publications = std::mem::take(&mut self.publications);
+            let lost =
+                self.links.readers[reader].read(self.core.tick_limits.taken_max, &mut publications);
+            if lost > 0 {
+                self.core.metrics.publishes_lost += lost;
+                self.tell_gap(lost);
+            }
+            for publication in publications.drain(..) {
+                match publication {
+                    Publication::Frame { topic, frame } => {
+                        self.core.publish_from_afar(&topic, &frame);
+                    }
+                    Publication::Gap { publishes } => self.tell_gap(publishes),
+                }
+            }
+            self.publications = publications;
         }
-        for publication in self.publications.drain(..) {
-            self.core.publish_from_afar(&publication);
+    }
+
+    /// Subscribers have missed something, and nobody knows who: a connection that must see every
+    /// message is closed, any other is told.
+    #[cold]
+    fn tell_gap(&mut self, publishes: u64) {
+        tracing::warn!(
+            shard = self.links.shard,
+            publishes,
+            "publishes of other shards lost: this shard fell behind; see broadcast_entries"
+        );
+        for key in self.connections.keys() {
+            let Self { connections, handler, core, .. } = self;
+            let session = &mut connections.get_mut(key).expect("listed just before").session;
+            if session.subscriptions.is_none() || session.stage != Stage::Open {
+                continue;
+            }
+            session.serve_published(core);
+            if core.config.overflow == Overflow::Close {
+                session.fail_later(core, CloseCode::TRY_AGAIN_LATER, "publishes lost");
+                continue;
+            }
+            let mut conn = Conn::new(session, core);
+            if guard(|| handler.on_gap(&mut conn, Gap { publishes })).is_none() {
+                let (code, reason) = panicked(core);
+                self.fail(key, code, reason);
+            }
+            self.note_moved();
         }
     }
 
     pub(super) fn take_commands(&mut self) {
-        for _ in 0..TAKEN_PER_TICK_MAX {
+        for _ in 0..self.core.tick_limits.taken_max {
             let Some(command) = self.mailbox().pop() else {
                 break;
             };
@@ -58,6 +99,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if !self.core.log.is_empty() {
             self.hand_out_here();
         }
+        if self.core.publishes_unlogged > 0 {
+            let publishes = std::mem::take(&mut self.core.publishes_unlogged);
+            self.tell_gap(publishes);
+        }
         self.core.topics.forget_deserted();
         self.links.publisher.clear_read();
         if !self.core.outbox.is_empty() {
@@ -66,27 +111,32 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     fn hand_out_here(&mut self) {
-        let (bytes, run_start, stretches) = self.core.log.seal();
-        for stretch in &stretches {
-            let run = Run {
-                bytes: Rc::clone(&bytes),
-                start: (stretch.start - run_start) as u32,
-                end: (stretch.end - run_start) as u32,
-            };
-            // Nobody joins or leaves while no callback runs, so the index stays good.
-            for index in 0..self.core.topics.subscribers(stretch.topic).len() {
-                let slot = self.core.topics.subscribers(stretch.topic)[index];
-                let session = &mut self.connections.tenant_mut(slot).session;
+        let Self { connections, core, deliveries, .. } = self;
+        let tick = core.log.seal();
+        deliveries.begin(&tick);
+        for index in 0..deliveries.topics() {
+            let topic = deliveries.topic(index);
+            // Nobody joins or leaves while no callback runs, so the places stay good.
+            for place in 0..core.topics.subscribers(topic).len() {
+                let slot = core.topics.subscribers(topic)[place];
+                let session = &mut connections.tenant_mut(slot).session;
                 debug_assert_eq!(session.stage, Stage::Open, "leaving is part of closing");
-                session.take_run(&mut self.core, run_start, &run, stretch.end);
+                let Some(subscriptions) = &session.subscriptions else { continue };
+                if subscriptions.position <= tick.start {
+                    let delivery = deliveries.of(&tick, subscriptions);
+                    session.take_delivery(core, delivery, tick.end);
+                } else if subscriptions.position < tick.end {
+                    session.take_rest(core, &tick);
+                }
             }
         }
-        self.core.log.restart(stretches);
+        deliveries.end();
+        core.log.restart(tick);
     }
 
     fn hand_out_to_others(&mut self) {
         while let Some(publication) = self.core.outbox.pop_front() {
-            let bytes = publication.frame.len();
+            let bytes = publication.bytes();
             if let Err(refused) = self.links.publisher.publish(publication, bytes) {
                 // A reader too far behind is reading right now: the rest waits a tick.
                 self.core.outbox.push_front(refused);

@@ -2,6 +2,8 @@
 //! Never compiled into a server.
 
 use super::Shard;
+use super::core::Publication;
+use crate::config::TickLimits;
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::metrics::Metrics;
@@ -11,6 +13,14 @@ use crate::slot::{PeerSide, Session, Stage, Told};
 impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     pub(crate) fn driver(&self) -> &D {
         &self.driver
+    }
+
+    pub(crate) fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    pub(crate) fn set_tick_limits(&mut self, limits: TickLimits) {
+        self.core.tick_limits = limits;
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -26,10 +36,11 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(open_sockets <= config.connections_max, "{open_sockets} connections");
         // A publish that finds the outbox empty always fits.
         let outbox = self.core.outbox.len();
-        assert!(outbox <= config.broadcast_entries, "{outbox} publishes wait");
-        let bytes: usize = self.core.outbox.iter().map(|waiting| waiting.frame.len()).sum();
+        // And behind each that waits, word of those that did not fit.
+        assert!(outbox <= config.broadcast_entries + 1, "{outbox} publishes wait");
+        let bytes: usize = self.core.outbox.iter().map(Publication::bytes).sum();
         assert_eq!(self.core.outbox_bytes, bytes);
-        assert!(outbox <= 1 || bytes <= config.broadcast_bytes_max, "{bytes} bytes of publishes");
+        assert!(outbox <= 2 || bytes <= config.broadcast_bytes_max, "{bytes} bytes of publishes");
         assert!(self.core.log.is_empty(), "a publish was not handed out");
         assert!(self.core.moved.is_empty(), "a subscriber was not told its place");
         assert!(self.rearm.is_empty(), "a receive was not armed again");
@@ -54,7 +65,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         // Alone, a message of any size is queued, and what one tick publishes; handlers here
         // send no more than they may receive. A control frame may go over the limit by what one
         // takes, and there are at most our Close and, below the mark, pings and pongs.
-        let alone_bytes = self.core.log.run_bytes_max.max(config.message_bytes_max + 14);
+        let alone_bytes = self.core.log.tick_bytes_max.max(config.message_bytes_max + 14);
         assert!(unsent <= config.write_bytes_max.max(alone_bytes) + 300, "{unsent} unsent");
         if unsent == 0 && !session.sending {
             assert!(session.writes.owns_nothing(), "an idle connection owns a write buffer");
@@ -79,23 +90,35 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         if session.stage != Stage::Open {
             assert!(session.subscriptions.is_none(), "closing and subscribed");
         }
+        if session.peer_side == PeerSide::Done {
+            let dropped = session.tally.dropped_bytes();
+            assert!(dropped <= config.drain_bytes_max, "{dropped} bytes dropped and not cut off");
+        }
+        let (unsent_shared, kept) = session.writes.shared_bytes();
+        assert!(kept <= 8 * unsent_shared + 8_192, "{kept} bytes kept for {unsent_shared}");
     }
 
     /// The rule that holds right after a tick: nothing is overdue. Says when, not what then; it
     /// shares nothing with `deadlines.rs` but the fields.
     pub(crate) fn check_deadlines(&self) {
+        if self.has_deadlines_left {
+            return; // the next tick has its share of them
+        }
         for session in self.connections.sessions() {
             self.check_overdue(session);
         }
     }
 
     fn check_overdue(&self, session: &Session<H::State>) {
-        /// Two buckets of the timer wheel.
-        const LATE_MS: u32 = 128;
+        /// Two buckets of the timer wheel, and two rounds of a world that is about to end.
+        const LATE_MS: u32 = 128 + 200;
         let config = &self.core.config;
-        let now_ms = self.core.now_ms as u32;
+        let now_ms = self.core.judged_ms as u32;
+        if session.in_time.is_asked() {
+            return; // what had come in time is being read, and then it is looked at again
+        }
         let check = |what: &str, timeout_ms: u32, since_ms: u32| {
-            let waited_ms = now_ms.wrapping_sub(since_ms);
+            let waited_ms = (now_ms.wrapping_sub(since_ms) as i32).max(0) as u32;
             let is_overdue = timeout_ms > 0 && waited_ms > timeout_ms + LATE_MS;
             assert!(!is_overdue, "{what}: {waited_ms} ms, and {timeout_ms} are allowed");
         };
@@ -112,16 +135,13 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
                 }
                 if session.sending {
                     // A stalled send is looked for once per timeout.
-                    check("write", 2 * config.write_timeout_ms, session.wrote_ms);
-                } else if !session.pinged {
+                    check("write", 2 * config.write_timeout_ms, session.progress_ms);
+                }
+                if !session.pinged {
                     check("ping", config.ping_interval_ms, session.heard_ms);
                 } else {
-                    // A peer that still read after the ping had more time; it does not read now.
-                    let waited_ms = |since_ms: u32| now_ms.wrapping_sub(since_ms);
-                    let read_later = waited_ms(session.wrote_ms) < waited_ms(session.pinged_ms);
-                    let since_ms = if read_later { session.wrote_ms } else { session.pinged_ms };
                     let pong_ms = config.pong_timeout_ms + config.ping_interval_ms;
-                    check("pong", pong_ms, since_ms);
+                    check("pong", pong_ms, session.pinged_ms);
                 }
             }
         }

@@ -11,6 +11,9 @@ use crate::conn::Conn;
 use crate::handler::{Answer, Handler};
 use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
 
+/// Room for a response's head; a body grows it.
+const RESPONSE_BYTES: usize = 256;
+
 /// Takes input before the request head is whole. Usually the head comes in one piece and is
 /// read where the kernel put it; only one in pieces is copied.
 pub(super) fn take_head<H: Handler>(
@@ -94,9 +97,9 @@ fn upgrade<H: Handler>(
     };
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let accepted = session
-        .writes
-        .append(&mut core.pool, |out| accept_response(out, offer, protocol.as_deref(), &headers));
+    let accepted = session.writes.append(&mut core.pool, RESPONSE_BYTES, |out| {
+        accept_response(out, offer, protocol.as_deref(), &headers)
+    });
     if let Err(error) = accepted {
         tracing::error!(%error, "on_upgrade accepted with what cannot be sent");
         return respond(core, session, &Response::new(500), false);
@@ -145,7 +148,7 @@ pub(super) fn respond<S>(
     response: &Response,
     head_only: bool,
 ) {
-    session.writes.append(&mut core.pool, |out| response.write(out, head_only));
+    session.writes.append(&mut core.pool, RESPONSE_BYTES, |out| response.write(out, head_only));
     session.expect_no_more(core);
     session.enter_closing(core);
 }

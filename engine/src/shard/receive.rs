@@ -25,8 +25,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         match result {
             Ok(Some(lease)) => self.take_input(key, lease),
             Ok(None) => self.end_of_input(key),
-            Err(Errno::NO_BUFFERS) => self.core.metrics.receives_unbuffered += 1,
-            Err(_) => self.cut_off(key, CloseCode::ABNORMAL, ""),
+            Err(Errno::NO_BUFFERS) => {
+                self.core.metrics.receives_unbuffered += 1;
+                self.core.is_quiet = false;
+            }
+            Err(errno) => {
+                self.core.metrics.count_connection_error(errno);
+                self.cut_off(key, CloseCode::ABNORMAL, "");
+            }
         }
         if !more {
             self.rearm_or_release(key);
@@ -37,25 +43,23 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     fn take_input(&mut self, key: Key, lease: Lease) {
         let Self { driver, connections, handler, core, .. } = self;
         let slot = connections.get_mut(key).expect("looked up just before");
-        slot.session.heard_ms = core.now_ms as u32;
-        slot.session.pinged = false;
-        let failure = match slot.session.stage {
+        let session = &mut slot.session;
+        session.heard_ms = core.now_ms as u32;
+        session.pinged = false;
+        session.in_time.read(lease.bytes());
+        let failure = match session.stage {
             Stage::Opening => take_head(handler, core, slot, driver.received(&lease)),
-            // Closing without ever having been open: behind a response there are no frames.
-            Stage::Closing if slot.session.told == Told::Nothing => {
-                drain(core, &mut slot.session, lease.bytes());
-                None
+            Stage::Draining | Stage::Dying => return self.discard(key, lease),
+            // The peer has nothing more to say that matters; behind an HTTP response there are
+            // no frames at all.
+            Stage::Closing if session.peer_side != PeerSide::Open => {
+                return self.discard(key, lease);
             }
             Stage::Open | Stage::Closing => {
                 let input = driver.received(&lease);
                 core.forward.begin(input);
                 take_frames(handler, core, slot, input)
             }
-            Stage::Draining => {
-                drain(core, &mut slot.session, lease.bytes());
-                None
-            }
-            Stage::Dying => None,
         };
         match core.forward.end() {
             None => driver.recycle(lease),
@@ -70,16 +74,33 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
-    /// The peer's FIN. It may still read: what we have queued last (our Close, an HTTP
-    /// response) goes out, but a connection that is open ends here (RFC 6455 §7.1.5).
+    /// Input behind our last bytes is dropped, up to a limit: dropping it keeps the kernel from
+    /// answering it with a reset, which would take those bytes from the peer.
+    #[cold]
+    fn discard(&mut self, key: Key, lease: Lease) {
+        let slot = self.connections.get_mut(key).expect("looked up by the caller");
+        let is_admitted = slot.session.tally.admit_dropped(lease.bytes(), &self.core.config);
+        self.driver.recycle(lease);
+        if !is_admitted {
+            self.cut_off(key, CloseCode::ABNORMAL, "");
+        }
+    }
+
+    /// The peer's FIN. It may still read: what is queued goes out (answers, our Close, an HTTP
+    /// response), and then the connection ends (RFC 6455 §7.1.5, RFC 9112 §9.6).
     fn end_of_input(&mut self, key: Key) {
         let Some(slot) = self.connections.get_mut(key) else {
             return;
         };
         let session = &mut slot.session;
         session.peer_side = PeerSide::Ended;
+        let owes_output = session.owes_output(&mut self.core);
         match session.stage {
             Stage::Closing => session.mark_dirty(&mut self.core),
+            Stage::Open if owes_output => {
+                session.unsubscribe_all(&mut self.core);
+                session.enter_closing(&mut self.core);
+            }
             Stage::Opening | Stage::Open | Stage::Draining => {
                 return self.cut_off(key, CloseCode::ABNORMAL, "");
             }
@@ -125,7 +146,7 @@ fn take_events<H: Handler>(
                 failure
             }
             Ok(Event::Ping(payload)) => take_ping(core, session, payload),
-            Ok(Event::Pong(_)) => admit_control(core, session),
+            Ok(Event::Pong(_)) => admitted(core, session.admit_pong(core)),
             Ok(Event::Close(close)) => {
                 take_close(handler, core, session, close);
                 None
@@ -169,15 +190,15 @@ pub(super) fn panicked(core: &mut Core) -> (CloseCode, &'static str) {
 }
 
 fn take_ping<S>(core: &mut Core, session: &mut Session<S>, payload: &[u8]) -> Failure {
-    let failure = admit_control(core, session);
+    let failure = admitted(core, session.admit_control(core));
     if failure.is_none() && session.stage == Stage::Open {
         session.pong(core, payload);
     }
     failure
 }
 
-fn admit_control<S>(core: &mut Core, session: &mut Session<S>) -> Failure {
-    if session.admit_control(core) {
+fn admitted(core: &mut Core, is_admitted: bool) -> Failure {
+    if is_admitted {
         return None;
     }
     core.metrics.violations += 1;
@@ -205,9 +226,10 @@ pub(super) fn tell_closed<H: Handler>(
     code: CloseCode,
     reason: &str,
 ) {
-    if std::mem::replace(&mut session.told, Told::Closed) != Told::Open {
+    if session.told != Told::Open {
         return;
     }
+    session.told = Told::Closed;
     let mut conn = Conn::new(session, core);
     if guard(|| handler.on_close(&mut conn, code, reason)).is_none() {
         core.metrics.panics += 1;
@@ -221,15 +243,5 @@ fn note_mid_message<S>(core: &mut Core, session: &mut Session<S>, is_mid_message
         session.since_ms = core.now_ms as u32;
         let deadline = core.now_ms + u64::from(core.config.message_timeout_ms);
         core.timers.schedule_no_later(session.key.slot, deadline);
-    }
-}
-
-/// Input behind our FIN is dropped, up to a limit: dropping it keeps the kernel from
-/// answering it with a reset, which would take our last bytes from the peer.
-fn drain<S>(core: &mut Core, session: &mut Session<S>, bytes: usize) {
-    let drained = session.drained_bytes as usize + bytes;
-    session.drained_bytes = u32::try_from(drained).unwrap_or(u32::MAX);
-    if drained > core.config.drain_bytes_max {
-        session.fail_later(core, CloseCode::ABNORMAL, "");
     }
 }

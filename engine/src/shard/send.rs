@@ -8,18 +8,21 @@ use super::{Shard, guard};
 use crate::conn::Conn;
 use crate::driver::{Driver, Errno, Key, Outbound};
 use crate::handler::Handler;
-use crate::slot::{PeerSide, Pending, Stage};
+use crate::slot::{PeerSide, Stage};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn on_sent(&mut self, key: Key, result: Result<u32, Errno>, outbound: Outbound) {
         let Self { driver, connections, core, .. } = self;
         let session = &mut connections.get_mut(key).expect("a slot outlives its send").session;
         session.sending = false;
-        let Ok(bytes) = result else {
-            core.pool.reclaim(outbound);
-            return self.on_send_failed(key);
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            Err(errno) => {
+                core.pool.reclaim(outbound);
+                return self.on_send_failed(key, errno);
+            }
         };
-        session.wrote_ms = core.now_ms as u32;
+        session.owed_bytes = session.owed_bytes.saturating_add(bytes);
         if session.stage == Stage::Dying {
             core.pool.reclaim(outbound);
             return self.release(key);
@@ -28,32 +31,39 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             session.writes.advance(&mut core.pool, outbound, bytes as usize)
         {
             session.sending = true;
+            session.behind = true;
             driver.send(key, &session.socket, rest, offset);
-        } else if session.writes.is_waiting() || session.stage == Stage::Closing {
+        } else if session.writes.is_waiting() {
+            session.behind = true;
             session.mark_dirty(core);
+        } else {
+            session.behind = false;
+            if session.stage == Stage::Closing {
+                session.mark_dirty(core);
+            }
         }
-        let is_owed = session.over_mark || session.pending.is_some();
-        if is_owed && session.writes.unsent_bytes() <= core.config.write_bytes_mark {
+        if session.pending.is_some() {
+            session.pong_if_room(core);
+        }
+        if session.over_mark && session.writes.unsent_bytes() <= core.config.write_bytes_mark / 2 {
             self.relieve(key);
         }
     }
 
     #[cold]
-    fn on_send_failed(&mut self, key: Key) {
+    fn on_send_failed(&mut self, key: Key, errno: Errno) {
+        self.core.metrics.count_connection_error(errno);
         self.cut_off(key, CloseCode::ABNORMAL, "");
         self.release(key);
     }
 
-    /// The peer has read enough: the pong that waited goes out, and the handler is told.
+    /// The peer has read enough: the handler is told.
     #[cold]
     fn relieve(&mut self, key: Key) {
         let Self { connections, handler, core, .. } = self;
         let session = &mut connections.get_mut(key).expect("looked up just before").session;
-        let was_over_mark = std::mem::take(&mut session.over_mark);
-        if let Some(Pending::Pong(payload)) = session.pending.take().as_deref() {
-            session.pong(core, payload);
-        }
-        if session.stage != Stage::Open || !was_over_mark {
+        session.over_mark = false;
+        if session.stage != Stage::Open {
             return;
         }
         let mut conn = Conn::new(session, core);
@@ -64,15 +74,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.note_moved();
     }
 
-    /// One pass over the connections with something to send or to end.
+    /// Looks at the connections with something to send or to end, in the order in which they had
+    /// it. Those beyond a tick's share, and those that become dirty meanwhile, have the next tick.
     pub(super) fn flush_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.core.dirty);
-        for key in dirty.drain(..) {
+        for _ in 0..self.core.dirty.len().min(self.core.tick_limits.sends_max) {
+            let key = self.core.dirty.pop_front().expect("counted just before");
             self.flush(key);
         }
-        // Ending one connection may make others dirty (its handler publishes): next tick.
-        dirty.append(&mut self.core.dirty);
-        self.core.dirty = dirty;
     }
 
     #[inline]
@@ -94,7 +102,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
         } else if let Some(outbound) = session.writes.next_outbound() {
             session.sending = true;
-            session.wrote_ms = core.now_ms as u32;
+            if !session.behind {
+                session.progress_ms = core.now_ms as u32;
+            }
             driver.send(key, &session.socket, outbound, 0);
         } else {
             self.after_last_byte(key);

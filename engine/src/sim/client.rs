@@ -6,11 +6,15 @@ use std::rc::Rc;
 use ringwire_proto::{Connection, Event, IncomingLimits, Message, check_response, client_request};
 
 use super::dice::Dice;
+use super::driver::Kernel;
 use super::label::ClientNumber;
 use super::model::SharedModel;
 use super::wire::{SharedWire, Wire};
 
 type MaskKeys = fn() -> [u8; 4];
+
+/// That of every run.
+pub(super) const HANDSHAKE_TIMEOUT_MS: u64 = 2_000;
 
 const KEY: [u8; 16] = *b"the sample nonce";
 
@@ -36,15 +40,23 @@ pub(super) enum Manners {
 pub(super) struct Client {
     number: ClientNumber,
     dice: Dice,
+    kernel: Rc<Kernel>,
     wire: SharedWire,
     model: SharedModel,
     pub(super) manners: Manners,
-    /// When it connected.
-    pub(super) born_ms: u64,
+    /// Since when there is something that it should have done: its request or a message is not all
+    /// written, or what has come is not read.
+    behind_since_ms: Option<u64>,
+    /// When it last wrote anything.
+    wrote_ms: u64,
+    /// When its request was all written.
+    request_ms: Option<u64>,
     stage: Stage,
     connection: Connection<MaskKeys>,
     /// Made and not yet written.
     out: Vec<u8>,
+    /// Bytes at its start that are the request.
+    request_bytes_left: usize,
     /// Read of the response head so far.
     head: Vec<u8>,
     is_upgraded: bool,
@@ -63,6 +75,7 @@ impl Client {
     pub(super) fn new(
         number: ClientNumber,
         dice: &Dice,
+        kernel: &Rc<Kernel>,
         model: &SharedModel,
         manners: Manners,
     ) -> (Self, SharedWire) {
@@ -70,16 +83,20 @@ impl Client {
         let slow_window = dice.between(100, 3_000);
         let window = if manners == Manners::Slow { slow_window } else { 1 << 20 };
         wire.borrow_mut().window_bytes = window;
-        let mut client = Self {
+        let client = Self {
             number,
             dice: dice.clone(),
+            kernel: Rc::clone(kernel),
             wire: Rc::clone(&wire),
             model: Rc::clone(model),
             manners,
-            born_ms: 0,
+            behind_since_ms: Some(kernel.now_ms.get()),
+            wrote_ms: kernel.now_ms.get(),
+            request_ms: None,
             stage: Stage::Opening,
             connection: Connection::client(|| [0x5A, 0x01, 0xF0, 0x33]),
             out: Vec::new(),
+            request_bytes_left: 0,
             head: Vec::new(),
             is_upgraded: false,
             messages: 0,
@@ -89,6 +106,7 @@ impl Client {
             is_refused: dice.chance(3),
             excused: manners != Manners::Polite,
         };
+        let mut client = client;
         let target = if client.is_refused { "/nothing".into() } else { format!("/{number}") };
         client_request(&mut client.out, "sim", &target, KEY, &[], &[]).expect("a valid request");
         if manners == Manners::Hostile && dice.chance(20) {
@@ -97,6 +115,7 @@ impl Client {
             let at = dice.between(first_line, client.out.len() - 1);
             client.out[at] ^= 1 << dice.below(8);
         }
+        client.request_bytes_left = client.out.len();
         // Frames may come right behind the request.
         if dice.chance(30) {
             client.command();
@@ -129,6 +148,7 @@ impl Client {
 
     /// One small thing of its choice.
     pub(super) fn step(&mut self, reset_percent: usize) {
+        self.note_network();
         match self.dice.below(10) {
             0..=2 => self.write(),
             3..=5 => self.read(),
@@ -141,6 +161,7 @@ impl Client {
 
     /// Everything it still has to write and to read.
     pub(super) fn catch_up(&mut self) {
+        self.note_network();
         let out = std::mem::take(&mut self.out);
         self.put(&out);
         let bytes: Vec<u8> = self.wire.borrow_mut().to_client.drain(..).collect();
@@ -171,7 +192,7 @@ impl Client {
         wire.client_reset = true;
         // What it has sent is lost on its way, or has arrived before the reset.
         if self.dice.chance(50) {
-            wire.to_server.clear();
+            wire.lose_input();
         }
         self.stage = Stage::Gone;
     }
@@ -183,10 +204,56 @@ impl Client {
     }
 
     fn put(&mut self, bytes: &[u8]) {
+        let now_ms = self.kernel.now_ms.get();
+        self.request_bytes_left = self.request_bytes_left.saturating_sub(bytes.len());
+        if self.request_bytes_left == 0 {
+            self.request_ms.get_or_insert(now_ms);
+        }
         let mut wire = self.wire.borrow_mut();
         if self.stage != Stage::Gone && !wire.server_closed && !wire.client_fin {
-            wire.to_server.extend(bytes);
+            wire.arrive(now_ms, bytes);
+            if !bytes.is_empty() {
+                self.wrote_ms = now_ms;
+            }
         }
+    }
+
+    /// Nobody owes anybody anything where the network has failed.
+    fn note_network(&mut self) {
+        self.excused |= self.wire.borrow().broken.is_some();
+    }
+
+    /// Whether it has done everything that is its turn to do.
+    fn is_up_to_date(&self) -> bool {
+        let wire = self.wire.borrow();
+        let has_ended = wire.server_fin || wire.server_closed;
+        self.is_gone() || (self.out.is_empty() && wire.to_client.is_empty() && !has_ended)
+    }
+
+    /// Time has passed: a deadline may strike who has left something undone for that long, and the
+    /// idle timeout who has said nothing. Nobody else: what it has written counts from when it
+    /// arrived, whenever the server reads it.
+    pub(super) fn note_time(&mut self, before_ms: u64, shortest_deadline_ms: u64) {
+        let now_ms = self.kernel.now_ms.get();
+        if self.is_up_to_date() {
+            self.behind_since_ms = None;
+        } else {
+            let since_ms = *self.behind_since_ms.get_or_insert(before_ms);
+            self.excused |= now_ms - since_ms >= shortest_deadline_ms;
+        }
+    }
+
+    /// Whether the server may have ended it because a deadline of that name was over.
+    pub(super) fn may_time_out(&self, reason: &str, idle_timeout_ms: u64) -> bool {
+        let silent_ms = self.kernel.now_ms.get() - self.wrote_ms;
+        self.excused || (reason == "idle timeout" && silent_ms >= idle_timeout_ms)
+    }
+
+    /// Whether its request came too late.
+    fn is_request_late(&self) -> bool {
+        let accepted_ms = self.wire.borrow().accepted_ms;
+        let due_ms = accepted_ms.map(|accepted_ms| accepted_ms + HANDSHAKE_TIMEOUT_MS);
+        self.request_ms.zip(due_ms).is_none_or(|(request_ms, due_ms)| request_ms >= due_ms)
     }
 
     fn read(&mut self) {
@@ -212,12 +279,16 @@ impl Client {
             bytes = self.head.split_off(end + 4);
             let head = std::mem::take(&mut self.head);
             if check_response(&head, KEY, &[]).is_err() {
+                let is_late = head.starts_with(b"HTTP/1.1 408 ") && self.is_request_late();
                 let is_right = self.is_refused && head.starts_with(b"HTTP/1.1 404 ");
-                assert!(self.excused || is_right, "a valid request was refused");
+                let is_polite = self.manners == Manners::Polite;
+                assert!(is_late || is_right || !is_polite, "a valid request was refused");
                 self.wire.borrow_mut().client_fin = true;
                 self.stage = Stage::Leaving;
                 return;
             }
+            let is_late = self.is_request_late() && self.request_ms.is_none();
+            assert!(!is_late, "a request was answered that was not all there");
             self.is_upgraded = true;
             if self.stage == Stage::Opening {
                 self.stage = Stage::Open;
@@ -271,6 +342,10 @@ impl Client {
     }
 
     fn speak(&mut self) {
+        if self.manners == Manners::Hostile && self.stage == Stage::Leaving {
+            let junk = vec![0; 40_000];
+            self.put(&junk);
+        }
         if self.stage != Stage::Open || self.connection.outgoing.close_sent() {
             return;
         }
@@ -319,7 +394,12 @@ impl Client {
     }
 
     fn misbehave(&mut self) {
-        match self.dice.below(5) {
+        match self.dice.below(6) {
+            5 => {
+                // Does not stop, whatever it is told.
+                let junk = vec![0x80; 3_000];
+                self.put(&junk);
+            }
             0 => {
                 let bytes = self.dice.between(1, 20);
                 let bytes: Vec<u8> = (0..bytes).map(|_| self.dice.below(256) as u8).collect();

@@ -9,10 +9,11 @@ use std::rc::Rc;
 use super::Outstanding;
 use super::dice::Dice;
 use super::wire::{Faults, SharedWire};
+use crate::config::TickLimits;
 use crate::driver::{Completion, Descriptor, Driver, Errno, Key, Lease, Outbound, Socket, Wait};
 
 /// What the world and a shard's driver both see.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     pub(super) now_ms: Cell<u64>,
     pub(super) faults: RefCell<Faults>,
     /// Connects waiting to be accepted, by shard.
@@ -23,6 +24,7 @@ pub(super) struct Kernel {
     pub(super) sockets: RefCell<Vec<usize>>,
     /// Faults that struck.
     pub(super) strikes: Cell<u64>,
+    pub(super) is_stopping: Cell<bool>,
 }
 
 impl Kernel {
@@ -38,6 +40,21 @@ enum Place {
     Leased,
     /// Leased, and a send reads from it.
     Outbound,
+    /// Filled, and its completion is not handed out yet.
+    Filled,
+}
+
+/// A socket as the shard has it.
+pub(crate) struct SimSocket {
+    number: i32,
+    wire: SharedWire,
+    kernel: Rc<Kernel>,
+}
+
+impl std::fmt::Debug for SimSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.number)
+    }
 }
 
 struct Send {
@@ -48,10 +65,15 @@ struct Send {
 
 struct OpenSocket {
     wire: SharedWire,
+    /// Its connection, once a receive was armed.
+    key: Option<Key>,
     receive: Option<Key>,
     send: Option<Send>,
-    /// A cancel has been queued for what is in flight.
-    cancelled: bool,
+    /// It has been shut down both ways: what is in flight ends.
+    is_shut_down: bool,
+    /// The last completion of the receive, of the send, that waits to be handed out.
+    receive_ends: bool,
+    send_ends: bool,
 }
 
 pub(super) struct SimDriver {
@@ -66,6 +88,15 @@ pub(super) struct SimDriver {
     buffers: Vec<Vec<u8>>,
     places: Vec<Place>,
     provided: VecDeque<u16>,
+    /// Completed and not handed out yet.
+    waiting: VecDeque<Completion>,
+    /// Shards to wake when the queue of operations is submitted.
+    wakes: Vec<usize>,
+    /// What one tick may ask of the kernel, and what it has asked for in this one.
+    limits: TickLimits,
+    handed_out: usize,
+    sends: usize,
+    shut_downs: usize,
     overflows: u64,
 }
 
@@ -74,9 +105,12 @@ const EMFILE: Errno = Errno(libc::EMFILE);
 const ECANCELED: Errno = Errno(libc::ECANCELED);
 const ECONNRESET: Errno = Errno(libc::ECONNRESET);
 const EPIPE: Errno = Errno(libc::EPIPE);
+/// How a network fails.
+const BROKEN: [i32; 5] =
+    [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENOMEM, libc::EIO];
 
 impl SimDriver {
-    pub(super) fn new(kernel: Rc<Kernel>, dice: Dice, shard: usize) -> Self {
+    pub(super) fn new(kernel: Rc<Kernel>, dice: Dice, shard: usize, limits: TickLimits) -> Self {
         let buffers = dice.between(2, 8);
         let buffer_bytes = *dice.pick(&[7, 64, 600, 1_500]);
         Self {
@@ -91,6 +125,12 @@ impl SimDriver {
             buffers: vec![vec![0; buffer_bytes]; buffers],
             places: vec![Place::Spare; buffers],
             provided: VecDeque::new(),
+            waiting: VecDeque::new(),
+            wakes: Vec::new(),
+            limits,
+            handed_out: 0,
+            sends: 0,
+            shut_downs: 0,
             overflows: 0,
         }
     }
@@ -102,7 +142,8 @@ impl SimDriver {
     /// Whether the kernel has something for a shard that waits.
     pub(super) fn is_ready(&self) -> bool {
         let backlog = !self.kernel.backlogs.borrow()[self.shard].is_empty();
-        (self.accepting && (backlog || self.accept_cancelled))
+        !self.waiting.is_empty()
+            || (self.accepting && (backlog || self.accept_cancelled))
             || self.sockets.values().any(OpenSocket::is_ready)
     }
 
@@ -155,49 +196,43 @@ impl SimDriver {
     fn open(&mut self, wire: SharedWire) -> Socket {
         let number = self.next_socket;
         self.next_socket += 1;
-        let open = OpenSocket { wire, receive: None, send: None, cancelled: false };
+        wire.borrow_mut().accepted_ms = Some(self.kernel.now_ms.get());
+        let open = OpenSocket {
+            wire: Rc::clone(&wire),
+            key: None,
+            receive: None,
+            send: None,
+            is_shut_down: false,
+            receive_ends: false,
+            send_ends: false,
+        };
         self.sockets.insert(number, open);
-        self.kernel.sockets.borrow_mut()[self.shard] += 1;
-        Socket(Descriptor::Simulated(number))
+        let kernel = Rc::clone(&self.kernel);
+        Socket(Descriptor::Simulated(SimSocket { number, wire, kernel }))
+    }
+
+    /// What was queued reaches the kernel: with a tick, or when the shard goes to sleep.
+    pub(super) fn submit(&mut self) {
+        for shard in self.wakes.drain(..) {
+            self.kernel.woken.borrow_mut()[shard] = true;
+        }
     }
 
     /// Completes what may be completed on one socket.
     fn progress(&mut self, number: i32, completions: &mut Vec<Completion>) {
         let faults = self.faults();
-        let is_cancelled = self.sockets[&number].cancelled;
-        if is_cancelled && !self.strikes(faults.delay) {
-            self.progress_cancelled(number, &faults, completions);
-            return;
+        if self.strikes(faults.broken) {
+            let errno = *self.dice.pick(&BROKEN);
+            self.sockets[&number].wire.borrow_mut().broken.get_or_insert(errno);
         }
+        let is_over = self.sockets[&number].is_shut_down;
         // Receives and sends complete in either order.
         if self.dice.chance(50) {
             self.progress_receive(number, &faults, completions);
-            self.progress_send(number, &faults, completions);
+            self.progress_send(number, &faults, is_over, completions);
         } else {
-            self.progress_send(number, &faults, completions);
+            self.progress_send(number, &faults, is_over, completions);
             self.progress_receive(number, &faults, completions);
-        }
-    }
-
-    fn progress_cancelled(
-        &mut self,
-        number: i32,
-        faults: &Faults,
-        completions: &mut Vec<Completion>,
-    ) {
-        if self.strikes(faults.cancel_late) {
-            self.progress_receive(number, faults, completions);
-            self.progress_send(number, faults, completions);
-        }
-        // Both end now or one of them later.
-        let (receive_ends, send_ends) = (!self.strikes(faults.delay), !self.strikes(faults.delay));
-        let Some(socket) = self.sockets.get_mut(&number) else { return };
-        if receive_ends && let Some(key) = socket.receive.take() {
-            let result = Err(ECANCELED);
-            completions.push(Completion::Received { key, result, more: false });
-        }
-        if send_ends && let Some(send) = socket.send.take() {
-            self.complete_send(send, Err(ECANCELED), completions);
         }
     }
 
@@ -215,7 +250,8 @@ impl SimDriver {
             }
             let Some((result, more)) = self.receive_once(number, faults) else { return };
             if !more {
-                self.sockets.get_mut(&number).expect("looked up just before").receive = None;
+                let socket = self.sockets.get_mut(&number).expect("looked up just before");
+                (socket.receive, socket.receive_ends) = (None, true);
             }
             completions.push(Completion::Received { key, result, more });
         }
@@ -230,10 +266,14 @@ impl SimDriver {
         let wire = Rc::clone(&self.sockets[&number].wire);
         let mut wire = wire.borrow_mut();
         // What has arrived is received before the reset behind it, often in the same pass.
+        if let Some(errno) = wire.broken {
+            return Some((Err(Errno(errno)), false));
+        }
         if wire.client_reset && wire.to_server.is_empty() {
             return Some((Err(ECONNRESET), false));
         }
-        if wire.to_server.is_empty() && !wire.client_fin {
+        let is_end = wire.client_fin || self.sockets[&number].is_shut_down;
+        if wire.to_server.is_empty() && !is_end {
             return None;
         }
         let Some(&buffer) = self.provided.front() else {
@@ -245,7 +285,7 @@ impl SimDriver {
             return Some((Ok(None), false));
         }
         self.provided.pop_front();
-        self.places[buffer as usize] = Place::Leased;
+        self.places[buffer as usize] = Place::Filled;
         let room = &mut self.buffers[buffer as usize];
         let mut bytes = wire.to_server.len().min(room.len());
         if self.dice.chance(faults.short_receive) {
@@ -255,11 +295,18 @@ impl SimDriver {
         for (place, byte) in room.iter_mut().zip(wire.to_server.drain(..bytes)) {
             *place = byte;
         }
+        wire.note_taken(bytes);
         let more = !self.dice.chance(faults.lost_more);
         Some((Ok(Some(Lease { buffer, bytes: bytes as u32 })), more))
     }
 
-    fn progress_send(&mut self, number: i32, faults: &Faults, completions: &mut Vec<Completion>) {
+    fn progress_send(
+        &mut self,
+        number: i32,
+        faults: &Faults,
+        is_over: bool,
+        completions: &mut Vec<Completion>,
+    ) {
         if self.strikes(faults.delay) {
             return;
         }
@@ -267,7 +314,9 @@ impl SimDriver {
         let socket = self.sockets.get_mut(&number).expect("a socket that is open");
         let Some(send) = &socket.send else { return };
         let mut wire = socket.wire.borrow_mut();
-        let result = if wire.client_reset {
+        let result = if let Some(errno) = wire.broken {
+            Err(Errno(errno))
+        } else if wire.client_reset || is_over {
             Err(EPIPE)
         } else {
             let bytes = match &send.outbound {
@@ -292,7 +341,42 @@ impl SimDriver {
         };
         drop(wire);
         let send = socket.send.take().expect("seen just before");
+        socket.send_ends = true;
         self.complete_send(send, result, completions);
+    }
+
+    /// Completions that have waited are the shard's from here on.
+    fn hand_out(&mut self, completions: &mut Vec<Completion>) {
+        let mut taken = self.waiting.len();
+        let late = self.faults().hand_out_late;
+        if self.strikes(late) {
+            taken = self.dice.below(taken + 1);
+        }
+        for completion in self.waiting.drain(..taken) {
+            let (key, is_receive) = match &completion {
+                Completion::Received { key, result, more } => {
+                    if let Ok(Some(lease)) = result {
+                        self.places[lease.buffer as usize] = Place::Leased;
+                    }
+                    (!more).then_some((*key, true)).unzip()
+                }
+                Completion::Sent { key, .. } => Some((*key, false)).unzip(),
+                Completion::Accepted { result: Ok(_), .. } => {
+                    self.kernel.sockets.borrow_mut()[self.shard] += 1;
+                    (None, None)
+                }
+                _ => (None, None),
+            };
+            if let (Some(key), Some(is_receive)) = (key, is_receive) {
+                let socket = self.sockets.values_mut().find(|socket| socket.key == Some(key));
+                let socket = socket.expect("a socket outlives what is in flight");
+                let ends =
+                    if is_receive { &mut socket.receive_ends } else { &mut socket.send_ends };
+                *ends = false;
+            }
+            completions.push(completion);
+        }
+        self.handed_out = completions.len();
     }
 
     fn complete_send(
@@ -317,12 +401,16 @@ impl OpenSocket {
     fn is_ready(&self) -> bool {
         let wire = self.wire.borrow();
         let receive = self.receive.is_some()
-            && (self.cancelled
+            && (self.is_shut_down
+                || wire.broken.is_some()
                 || wire.client_reset
                 || wire.client_fin
                 || !wire.to_server.is_empty());
         let send = self.send.is_some()
-            && (self.cancelled || wire.client_reset || wire.to_client.len() < wire.window_bytes);
+            && (self.is_shut_down
+                || wire.broken.is_some()
+                || wire.client_reset
+                || wire.to_client.len() < wire.window_bytes);
         receive || send
     }
 }
@@ -330,7 +418,7 @@ impl OpenSocket {
 impl Outstanding for SimDriver {
     fn outstanding(&self, socket: &Socket) -> (bool, bool) {
         let open = &self.sockets[&number_of(socket)];
-        (open.receive.is_some(), open.send.is_some())
+        (open.receive.is_some() || open.receive_ends, open.send.is_some() || open.send_ends)
     }
 
     fn leases(&self) -> usize {
@@ -362,7 +450,8 @@ impl Driver for SimDriver {
     fn arm_receive(&mut self, key: Key, socket: &Socket) {
         let socket = self.open_socket(socket);
         assert_eq!(socket.receive, None, "a receive armed twice");
-        socket.receive = Some(key);
+        assert!(!socket.receive_ends, "a receive armed before its last completion");
+        (socket.key, socket.receive) = (Some(key), Some(key));
     }
 
     fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
@@ -372,25 +461,45 @@ impl Driver for SimDriver {
             assert_eq!(*place, Place::Leased, "sent from a buffer without a lease");
             *place = Place::Outbound;
         }
+        self.sends += 1;
+        let sends_max = self.limits.sends_max + self.handed_out;
+        assert!(self.sends <= sends_max, "{} sends in one tick", self.sends);
         let socket = self.open_socket(socket);
-        assert!(socket.send.is_none(), "two sends in flight");
+        assert!(socket.send.is_none() && !socket.send_ends, "two sends in flight");
         socket.send = Some(Send { key, outbound, offset });
     }
 
-    fn cancel(&mut self, socket: &Socket) {
-        self.open_socket(socket).cancelled = true;
+    fn shut_down(&mut self, socket: &Socket) {
+        // Deadlines, failures and a drain that has taken too long, and each completion may tell of
+        // an end.
+        self.shut_downs += 1;
+        let shut_downs_max = 3 * self.limits.endings_max + self.handed_out;
+        // When the server stops, handshakes end at once.
+        let is_bounded = !self.kernel.is_stopping.get();
+        assert!(
+            !is_bounded || self.shut_downs <= shut_downs_max,
+            "{} ended in one tick",
+            self.shut_downs
+        );
+        let socket = self.open_socket(socket);
+        socket.is_shut_down = true;
+        // FIN goes out behind what the kernel has taken.
+        socket.wire.borrow_mut().server_fin = true;
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {
         let socket = self.open_socket(socket);
-        assert!(socket.send.is_none(), "FIN overtakes a send");
+        assert!(socket.send.is_none() && !socket.send_ends, "FIN overtakes a send");
         socket.wire.borrow_mut().server_fin = true;
     }
 
     fn close(&mut self, socket: Socket) {
         let open = self.sockets.remove(&number_of(&socket)).expect("a socket is closed once");
         assert_eq!(open.receive, None, "closed under a receive");
-        assert!(open.send.is_none(), "closed under a send");
+        assert!(
+            open.send.is_none() && !open.receive_ends && !open.send_ends,
+            "closed under a send"
+        );
         self.kernel.sockets.borrow_mut()[self.shard] -= 1;
         let mut wire = open.wire.borrow_mut();
         wire.server_closed = true;
@@ -417,32 +526,54 @@ impl Driver for SimDriver {
     }
 
     fn wake(&mut self, shard: usize) {
-        self.kernel.woken.borrow_mut()[shard] = true;
+        self.wakes.push(shard);
     }
 
     fn tick(&mut self, _wait: Wait, completions: &mut Vec<Completion>) {
+        self.submit();
+        (self.sends, self.shut_downs) = (0, 0);
         self.kernel.woken.borrow_mut()[self.shard] = false;
         self.provide();
-        self.accept(completions);
+        let mut completed = Vec::new();
+        self.accept(&mut completed);
         let mut numbers: Vec<i32> = self.sockets.keys().copied().collect();
         let start = self.dice.below(numbers.len());
         numbers.rotate_left(start);
-        // Sometimes the completion queue is full half way; the rest comes with a later tick.
+        // Sometimes the kernel is interrupted half way; the rest comes with a later tick.
         let mut taken = numbers.len();
         if self.dice.chance(20) {
             taken = self.dice.below(numbers.len() + 1);
             self.overflows += u64::from(taken < numbers.len());
         }
         for number in numbers.into_iter().take(taken) {
-            self.progress(number, completions);
+            self.progress(number, &mut completed);
         }
         if self.dice.chance(10) {
-            completions.push(Completion::Woken);
+            completed.push(Completion::Woken);
         }
+        self.waiting.extend(completed);
+        self.hand_out(completions);
+    }
+
+    fn completions_waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     fn overflows(&self) -> u64 {
         self.overflows
+    }
+
+    fn trim(&mut self) {}
+
+    fn unread_bytes(socket: &Socket) -> u32 {
+        let socket = simulated(socket);
+        let mut wire = socket.wire.borrow_mut();
+        wire.asked_ms.get_or_insert(socket.kernel.now_ms.get());
+        wire.to_server.len() as u32
+    }
+
+    fn unacknowledged_bytes(socket: &Socket) -> u32 {
+        simulated(socket).wire.borrow().to_client.len() as u32
     }
 
     fn now_ms(&self) -> u64 {
@@ -455,8 +586,12 @@ impl Driver for SimDriver {
 }
 
 fn number_of(socket: &Socket) -> i32 {
-    match socket.0 {
-        Descriptor::Simulated(number) => number,
+    simulated(socket).number
+}
+
+fn simulated(socket: &Socket) -> &SimSocket {
+    match &socket.0 {
+        Descriptor::Simulated(socket) => socket,
         Descriptor::Open(_) => panic!("a socket of another driver"),
     }
 }

@@ -9,7 +9,7 @@ use ringwire_proto::{CloseCode, Message, Offer, Request, frame_header_bytes};
 
 use super::label::{ClientNumber, FOREIGN, Label, Sender, To};
 use crate::conn::{Conn, ConnId, SendStatus};
-use crate::handler::{Handler, Upgrade};
+use crate::handler::{Gap, Handler, Upgrade};
 
 /// One connection as the handler knows it.
 #[derive(Default)]
@@ -64,8 +64,12 @@ impl Tenant {
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) tenants: BTreeMap<ClientNumber, Tenant>,
-    /// A message may be missing: the run drops instead of closing, or a shard was lapped.
-    pub(super) may_lose: bool,
+    /// Messages that were due and have not come, where the run drops instead of closing.
+    pub(super) missed: u64,
+    /// Messages whose `send` said so.
+    pub(super) sends_dropped: u64,
+    /// Connections that deadlines have ended since this was looked at last, with the reason.
+    pub(super) timed_out: Vec<(ClientNumber, String)>,
     /// Some message did not fit into some write buffer.
     pub(super) has_dropped: bool,
     /// The server stops: it closes whom it likes.
@@ -158,7 +162,7 @@ impl Model {
     pub(super) fn delivered(&mut self, client: ClientNumber, payload: &str) {
         self.delivered += 1;
         trace!("client {client} receives {payload:.20}");
-        let may_lose = self.may_lose;
+        let may_lose = !self.overflow_closes;
         let tenant = self.tenants.get_mut(&client).expect("messages follow an open");
         let from_afar = Label::of(payload).filter(|label| label.sender.shard != tenant.shard);
         let Some(Label { sender, number, to }) = from_afar else {
@@ -167,6 +171,7 @@ impl Model {
                     return;
                 }
                 assert!(may_lose, "client {client}: {due:.40} is missing before {payload:.40}");
+                self.missed += 1;
             }
             panic!("client {client}: {payload:.40} was not queued, or came twice");
         };
@@ -177,6 +182,7 @@ impl Model {
         if let Some(at) = due.iter().position(|(due, _)| due == payload) {
             for (missing, must_come) in due.drain(..=at).take(at) {
                 assert!(!must_come || may_lose, "client {client}: {missing:.40} is missing");
+                self.missed += u64::from(must_come);
             }
         }
     }
@@ -188,7 +194,7 @@ impl Model {
         // due as well. Whoever then closes it in the handler closes it with 1013 all the same.
         let may_have_overflowed =
             self.has_dropped && tenant.may_have_overflowed && !tenant.is_closing;
-        let is_excused = self.may_lose
+        let is_excused = !self.overflow_closes
             || self.is_stopping
             || tenant.may_be_closing
             || may_have_overflowed
@@ -209,10 +215,24 @@ impl Model {
         self.tenants.get(&client).is_some_and(|tenant| tenant.is_open && !tenant.is_closing)
     }
 
+    /// How many messages were missed by clients that have received others behind them.
+    pub(super) fn missed_before_others(&self) -> u64 {
+        self.missed
+    }
+
+    /// How many messages a client has missed that is still served: they were dropped for a full
+    /// write buffer, each of them counted, or lost with a gap, which it was told.
+    pub(super) fn missed(&self, client: ClientNumber) -> u64 {
+        let Some(tenant) = self.tenants.get(&client) else { return 0 };
+        let from_afar = tenant.due_from_afar.values().flatten();
+        let from_afar = from_afar.filter(|(_, must_come)| *must_come).count();
+        (tenant.due.len() + from_afar) as u64
+    }
+
     /// What was queued for a client and has not arrived.
     pub(super) fn missing(&self, client: ClientNumber) -> Option<String> {
         let tenant = self.tenants.get(&client)?;
-        if self.may_lose {
+        if !self.overflow_closes {
             return None;
         }
         let from_afar = tenant.due_from_afar.values().flatten();
@@ -287,6 +307,23 @@ impl Handler for ModelHandler {
         }
     }
 
+    fn on_gap(&mut self, conn: &mut Conn<'_, State>, gap: Gap) {
+        let client = conn.state().expect("set by on_upgrade");
+        trace!("shard {}: client {client} is told of {gap:?}", self.shard);
+        let mut model = self.model.borrow_mut();
+        if model.overflow_closes || gap.publishes == 0 {
+            model.violate(format!("client {client}: a gap that was none of its business"));
+        }
+        // Whatever other shards have published so far may be what is missing.
+        let tenant = model.tenants.entry(client).or_default();
+        let from_afar = tenant.due_from_afar.iter_mut();
+        let published =
+            from_afar.filter(|(sender, _)| sender.way == "publish" || sender.shard == FOREIGN);
+        for (_, must_come) in published.flat_map(|(_, due)| due) {
+            *must_come = false;
+        }
+    }
+
     fn on_close(&mut self, conn: &mut Conn<'_, State>, code: CloseCode, reason: &str) {
         let client = conn.state().expect("set by on_upgrade");
         trace!("shard {}: client {client} closes with {code} {reason}", self.shard);
@@ -294,6 +331,9 @@ impl Handler for ModelHandler {
         {
             let mut model = self.model.borrow_mut();
             model.closes += 1;
+            if reason.ends_with("timeout") {
+                model.timed_out.push((client, reason.to_owned()));
+            }
             let tenant = model.tenants.entry(client).or_default();
             let was_closed = std::mem::replace(&mut tenant.was_closed, true);
             tenant.is_open = false;
@@ -398,6 +438,9 @@ impl ModelHandler {
         let tenant = model.tenants.entry(client).or_default();
         if is_queued {
             tenant.due.push_back(payload);
+        } else if tenant.is_open && !tenant.is_closing {
+            model.sends_dropped += 1;
+            return;
         }
         tenant.owes_drain |= status == SendStatus::Backpressure;
     }

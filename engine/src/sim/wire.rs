@@ -21,8 +21,48 @@ pub(super) struct Wire {
     /// lost to it.
     pub(super) server_reset: bool,
     pub(super) server_closed: bool,
+    /// When the server accepted it.
+    pub(super) accepted_ms: Option<u64>,
+    /// Times at which what is in `to_server` has come, oldest first, each with its bytes.
+    pub(super) arrivals: VecDeque<(u64, usize)>,
+    /// When the server first looked, for the deadline under way, at what had come.
+    pub(super) asked_ms: Option<u64>,
+    /// The network has failed between the two, with this error number.
+    pub(super) broken: Option<i32>,
     /// How many bytes the kernels hold for a client that does not read.
     pub(super) window_bytes: usize,
+}
+
+impl Wire {
+    /// Bytes of the client arrive.
+    pub(super) fn arrive(&mut self, now_ms: u64, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.to_server.extend(bytes);
+            self.arrivals.push_back((now_ms, bytes.len()));
+        }
+    }
+
+    /// The server takes bytes.
+    pub(super) fn note_taken(&mut self, mut bytes: usize) {
+        while bytes > 0 {
+            let (_, arrived) = self.arrivals.front_mut().expect("what is taken has come");
+            let taken = bytes.min(*arrived);
+            *arrived -= taken;
+            bytes -= taken;
+            if *arrived == 0 {
+                self.arrivals.pop_front();
+            }
+        }
+        if self.arrivals.is_empty() {
+            self.asked_ms = None;
+        }
+    }
+
+    /// Nothing of what was sent is on its way any more.
+    pub(super) fn lose_input(&mut self) {
+        self.to_server.clear();
+        self.arrivals.clear();
+    }
 }
 
 pub(super) type SharedWire = Rc<RefCell<Wire>>;
@@ -38,8 +78,12 @@ pub(super) struct Faults {
     /// A multishot operation ends after a success.
     pub(super) lost_more: usize,
     pub(super) accept_exhausted: usize,
-    /// A cancelled operation still succeeds first.
+    /// A cancelled accept still succeeds first.
     pub(super) cancel_late: usize,
+    /// The network fails in one of the ways it can.
+    pub(super) broken: usize,
+    /// Completions are handed out over several ticks.
+    pub(super) hand_out_late: usize,
     pub(super) reset: usize,
     pub(super) clock_jump: usize,
     /// A client misbehaves.
@@ -59,6 +103,8 @@ impl Faults {
             lost_more: percent(&[2, 10, 50]),
             accept_exhausted: percent(&[5, 30]),
             cancel_late: percent(&[30, 80]),
+            broken: percent(&[1, 3]),
+            hand_out_late: percent(&[20, 60]),
             reset: percent(&[1, 4]),
             clock_jump: percent(&[1, 5]),
             hostile: percent(&[10, 40]),
@@ -75,6 +121,8 @@ impl Faults {
             lost_more: 0,
             accept_exhausted: 0,
             cancel_late: 0,
+            broken: 0,
+            hand_out_late: 0,
             reset: 0,
             clock_jump: 0,
             hostile: 0,

@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::client::{Client, Manners};
+use super::client::{Client, HANDSHAKE_TIMEOUT_MS, Manners};
 use super::dice::Dice;
 use super::driver::{Kernel, SimDriver};
 use super::model::{Model, ModelHandler, SharedModel};
 use super::wire::{Faults, SharedWire};
-use crate::config::{Config, Overflow};
+use crate::config::{Config, Overflow, TickLimits};
 use crate::driver::Wait;
 use crate::handle::Handle;
 use crate::mailbox::Mailbox;
@@ -58,6 +58,8 @@ pub(super) struct World {
     model: SharedModel,
     shards: Vec<Shard<ModelHandler, SimDriver>>,
     sleeps: Vec<Sleep>,
+    /// What each shard that sleeps has asked for.
+    waits: Vec<Wait>,
     mailboxes: Arc<[Mailbox]>,
     handle: Handle,
     clients: Vec<Client>,
@@ -72,6 +74,7 @@ pub(super) struct World {
 const JUMP_MS: u64 = 7_000;
 /// Not above the shortest deadline of a run.
 const DEADLINE_MS_MIN: u64 = 1_000;
+const IDLE_TIMEOUT_MS: u64 = 6_000;
 
 impl World {
     pub(super) fn new(dice: Dice) -> Self {
@@ -85,22 +88,28 @@ impl World {
             woken: RefCell::new(vec![false; shards]),
             sockets: RefCell::new(vec![0; shards]),
             strikes: Cell::new(0),
+            is_stopping: Cell::new(false),
         });
         let overflow_closes = config.overflow == Overflow::Close;
         let model = Rc::new(RefCell::new(Model {
-            may_lose: !overflow_closes,
             write_bytes_max: config.write_bytes_max,
             overflow_closes,
             ..Model::default()
         }));
         let mailboxes = make_mailboxes(shards, config.command_entries).expect("an eventfd");
         let links = join_shards(&mailboxes, &config);
+        let limits = TickLimits {
+            sends_max: *dice.pick(&[2, 512]),
+            endings_max: *dice.pick(&[1, 256]),
+            taken_max: *dice.pick(&[3, 512]),
+        };
         let shards: Vec<_> = links
             .into_iter()
             .map(|links| {
-                let driver = SimDriver::new(Rc::clone(&kernel), dice.clone(), links.shard);
+                let driver = SimDriver::new(Rc::clone(&kernel), dice.clone(), links.shard, limits);
                 let handler = ModelHandler { model: Rc::clone(&model), shard: links.shard };
                 let mut shard = Shard::new(driver, handler, &config, links);
+                shard.set_tick_limits(limits);
                 shard.start();
                 shard
             })
@@ -108,6 +117,7 @@ impl World {
         let clients_max = dice.between(1, 10);
         Self {
             sleeps: vec![Sleep::Awake; shards.len()],
+            waits: vec![Wait::No; shards.len()],
             handle: Handle::new(Arc::clone(&mailboxes)),
             dice,
             kernel,
@@ -159,8 +169,8 @@ impl World {
             () if self.dice.chance(hostile) => Manners::Slow,
             () => Manners::Polite,
         };
-        let (mut client, wire) = Client::new(self.clients.len(), &self.dice, &self.model, manners);
-        client.born_ms = self.kernel.now_ms.get();
+        let number = self.clients.len();
+        let (client, wire) = Client::new(number, &self.dice, &self.kernel, &self.model, manners);
         let number = self.clients.len();
         let is_hostile = manners == Manners::Hostile;
         self.model.borrow_mut().tenants.entry(number).or_default().is_hostile = is_hostile;
@@ -190,11 +200,13 @@ impl World {
 
     /// Ticks a shard unless it sleeps and nothing would wake it.
     fn tick(&mut self, shard: usize) {
+        let mut wait = Wait::No;
         let now_ms = self.kernel.now_ms.get();
         let is_runnable = match self.sleeps[shard] {
             Sleep::Awake => true,
             Sleep::Deciding => return self.decide(shard),
             Sleep::Until(until_ms) => {
+                wait = self.waits[shard];
                 until_ms <= now_ms
                     || self.kernel.woken.borrow()[shard]
                     || self.shards[shard].driver().is_ready()
@@ -203,14 +215,19 @@ impl World {
         if !is_runnable {
             return;
         }
-        self.shards[shard].tick();
+        self.shards[shard].tick_after(wait);
         self.shards[shard].check_deadlines();
         self.sleeps[shard] = Sleep::Deciding;
     }
 
     /// A shard falls asleep, or finds that it must not.
     fn decide(&mut self, shard: usize) {
-        self.sleeps[shard] = match self.shards[shard].how_long_to_wait() {
+        let wait = self.shards[shard].how_long_to_wait();
+        if wait != Wait::No {
+            self.shards[shard].driver_mut().submit();
+        }
+        self.waits[shard] = wait;
+        self.sleeps[shard] = match wait {
             Wait::No => Sleep::Awake,
             Wait::Millis(ms) => Sleep::Until(self.kernel.now_ms.get() + u64::from(ms)),
             Wait::Forever => Sleep::Until(u64::MAX),
@@ -218,11 +235,11 @@ impl World {
     }
 
     fn pass_time(&mut self, ms: u64) {
-        let now_ms = self.kernel.now_ms.get() + ms;
-        self.kernel.now_ms.set(now_ms);
-        // Whoever has been here for longer may meet a deadline, however small the steps.
-        let may_meet_one = |client: &&mut Client| now_ms - client.born_ms > DEADLINE_MS_MIN;
-        self.clients.iter_mut().filter(may_meet_one).for_each(|client| client.excused = true);
+        let before_ms = self.kernel.now_ms.get();
+        self.kernel.now_ms.set(before_ms + ms);
+        for client in &mut self.clients {
+            client.note_time(before_ms, DEADLINE_MS_MIN);
+        }
     }
 
     /// Another thread uses its handle.
@@ -273,13 +290,27 @@ impl World {
     fn misfortune(&mut self) {
         let faults = self.kernel.faults.borrow().clone();
         if self.dice.chance(faults.clock_jump) {
-            // Deadlines may strike anybody.
-            self.clients.iter_mut().for_each(|client| client.excused = true);
-            self.pass_time(JUMP_MS);
+            match self.dice.below(2) {
+                // Everything stands still but the clock: a machine that was stopped.
+                0 => self.pass_time(JUMP_MS),
+                _ => self.wait_long(),
+            }
         }
         if self.dice.chance(faults.stuck_shard) {
             let until = self.steps + self.dice.between(20, 300) as u64;
             self.stuck = Some((self.dice.below(self.shards.len()), until));
+        }
+    }
+
+    /// Nobody does anything for long, and every shard wakes up when it should.
+    fn wait_long(&mut self) {
+        const STEP_MS: u64 = 50;
+        for _ in 0..JUMP_MS / STEP_MS {
+            self.pass_time(STEP_MS);
+            for shard in 0..self.shards.len() {
+                self.tick(shard);
+                self.tick(shard);
+            }
         }
     }
 
@@ -290,8 +321,28 @@ impl World {
         }
         let mut model = self.model.borrow_mut();
         assert!(model.violations.is_empty(), "{:?}", model.violations);
-        model.may_lose |= self.shards.iter().any(|shard| shard.metrics().publishes_lost > 0);
-        model.has_dropped |= self.shards.iter().any(|shard| shard.metrics().messages_dropped > 0);
+        for (number, reason) in std::mem::take(&mut model.timed_out) {
+            self.check_timed_out(number, &reason);
+        }
+        model.has_dropped |= self.shards.iter().any(|shard| {
+            shard.metrics().messages_dropped > 0 || shard.metrics().publishes_lost > 0
+        });
+    }
+
+    /// A deadline has ended a connection: the client must have left something undone, and nothing
+    /// may be unread that had come before the server looked.
+    fn check_timed_out(&self, number: usize, reason: &str) {
+        let wire = self.wires[number].borrow();
+        let oldest_ms = wire.arrivals.front().map(|(arrived_ms, _)| *arrived_ms);
+        let is_unread = oldest_ms
+            .is_some_and(|oldest_ms| wire.asked_ms.is_none_or(|asked_ms| oldest_ms < asked_ms));
+        // Other deadlines do not begin anew with what has come; the server asks once.
+        let counts = matches!(reason, "ping timeout" | "idle timeout") || wire.asked_ms.is_none();
+        let is_unread = is_unread && counts;
+        assert!(!is_unread, "client {number}: {reason}, and its bytes were unread");
+        let client = &self.clients[number];
+        let is_late = client.may_time_out(reason, IDLE_TIMEOUT_MS);
+        assert!(is_late, "client {number}: {reason}, and it had done all it had to");
     }
 
     /// No more faults and nothing new: whatever was queued for a polite client arrives, with
@@ -303,14 +354,22 @@ impl World {
         let backlogs = self.kernel.backlogs.borrow();
         assert!(backlogs.iter().all(|backlog| backlog.is_empty()), "nobody accepts");
         let model = self.model.borrow();
+        let mut missed = 0;
         for (number, client) in self.clients.iter().enumerate() {
             if client.manners == Manners::Polite && !client.is_gone() && model.serves(number) {
                 let missing = model.missing(number);
                 assert_eq!(missing, None, "never reached client {number}");
                 assert!(client.is_answered(), "a ping of client {number} was not answered");
                 assert!(!model.owes_drain(number), "client {number}: no word that there is room");
+                missed += model.missed(number);
             }
         }
+        let dropped: u64 = self.shards.iter().map(|shard| shard.metrics().messages_dropped).sum();
+        let counted = dropped - model.sends_dropped.min(dropped);
+        assert!(
+            model.overflow_closes || missed + model.missed_before_others() <= counted,
+            "{missed} messages missed, {counted} counted"
+        );
     }
 
     /// Every client catches up, every shard ticks if it would, and a little time passes.
@@ -337,6 +396,7 @@ impl World {
         *self.kernel.faults.borrow_mut() = Faults::draw(&self.dice);
         self.clients.iter_mut().for_each(|client| client.excused = true);
         self.model.borrow_mut().is_stopping = true;
+        self.kernel.is_stopping.set(true);
         self.handle.stop();
         self.kernel.woken.borrow_mut().fill(true);
         for round in 0..ROUNDS {
@@ -407,13 +467,15 @@ impl World {
 fn draw_config(dice: &Dice) -> Config {
     let write_bytes_max = dice.between(600, 4_000);
     Config {
-        handshake_timeout_ms: 2_000,
+        handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS as u32,
         message_timeout_ms: 3_000,
-        idle_timeout_ms: *dice.pick(&[0, 6_000]),
+        idle_timeout_ms: *dice.pick(&[0, IDLE_TIMEOUT_MS as u32]),
         ping_interval_ms: *dice.pick(&[0, 1_500]),
         pong_timeout_ms: 1_000,
         close_timeout_ms: 1_500,
         write_timeout_ms: *dice.pick(&[0, 2_000]),
+        write_rate_bytes_min: *dice.pick(&[0, 10]),
+        control_frames_burst_max: *dice.pick(&[100, 1_000]),
         drain_timeout_ms: 4_000,
         // More than a polite client can have under way when it sees our Close.
         drain_bytes_max: 100_000,

@@ -60,6 +60,13 @@ enum Place {
     Leased,
 }
 
+/// The size of a page of this machine (sysconf(3)).
+fn page_bytes() -> usize {
+    // SAFETY: takes no pointer.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).expect("every Linux has a page size")
+}
+
 /// The ring and the buffers behind it.
 pub(super) struct BufferRing {
     /// `entries` × 16 bytes that kernel and shard share; entry 0 also holds the tail.
@@ -72,7 +79,13 @@ pub(super) struct BufferRing {
     /// How many are provided now, and how many shall be after the next `provide`.
     provided: usize,
     provided_target: usize,
+    /// How many are provided at first, and again after a flood.
+    provided_min: usize,
+    /// Buffers the kernel has written to since their pages were last given back.
+    is_touched: Box<[bool]>,
     is_short: bool,
+    /// The kernel has run out since the last `trim`.
+    was_short: bool,
     /// Position of the next entry, counting all ever written; the ring's index is its
     /// remainder by the number of entries, a power of two that divides 2¹⁶.
     tail: u16,
@@ -91,7 +104,10 @@ impl BufferRing {
             spare: (0..entries as u16).rev().collect(),
             provided: 0,
             provided_target: config.receive_buffers_min.clamp(1, entries),
+            provided_min: config.receive_buffers_min.clamp(1, entries),
+            is_touched: vec![false; entries].into_boxed_slice(),
             is_short: false,
+            was_short: false,
             tail: 0,
         })
     }
@@ -129,6 +145,7 @@ impl BufferRing {
         let place = &mut self.places[buffer as usize];
         assert_eq!(*place, Place::Provided, "the kernel filled buffer {buffer}, which it had not");
         *place = Place::Leased;
+        self.is_touched[buffer as usize] = true;
         self.provided -= 1;
     }
 
@@ -148,6 +165,37 @@ impl BufferRing {
     /// connections that found none in one tick are one shortage.
     pub(super) fn grow(&mut self) {
         self.is_short = true;
+        self.was_short = true;
+    }
+
+    /// If more buffers are in use than at first, and there was no shortage since this was called
+    /// last: gives the pages behind every buffer back that holds nothing, and provides no more
+    /// than at first from now on. The kernel must have no completion under way that names a buffer:
+    /// between two enters of a ring with DEFER_TASKRUN, with its completion queue empty.
+    pub(super) fn trim(&mut self) {
+        let was_short = std::mem::take(&mut self.was_short);
+        if was_short || self.provided_target == self.provided_min {
+            return;
+        }
+        self.provided_target = self.provided_min;
+        let page_bytes = page_bytes();
+        for buffer in 0..self.places.len() {
+            if self.places[buffer] == Place::Leased || !self.is_touched[buffer] {
+                continue;
+            }
+            self.is_touched[buffer] = false;
+            // SAFETY: `buffer` indexes `places`, so its start lies inside the mapping.
+            let start = unsafe { self.buffers.start.add(buffer * self.buffer_bytes) };
+            // Only whole pages can be given back; buffers that share one keep it.
+            if self.buffer_bytes.is_multiple_of(page_bytes) {
+                // SAFETY: the range is one buffer, inside the mapping. It is not leased, so nobody
+                // has a slice of it; what the kernel writes to it later finds fresh zero pages.
+                let advised = unsafe {
+                    libc::madvise(start.as_ptr().cast(), self.buffer_bytes, libc::MADV_DONTNEED)
+                };
+                debug_assert_eq!(advised, 0);
+            }
+        }
     }
 
     /// The first `bytes` bytes of a leased buffer.
@@ -299,5 +347,34 @@ mod tests {
         ring.lease(1);
         ring.recycle(1);
         ring.recycle(1);
+    }
+
+    #[test]
+    fn what_a_flood_took_is_given_back() {
+        let mut ring = ring(2, 8);
+        ring.provide();
+        for _ in 0..2 {
+            ring.grow();
+            ring.provide();
+        }
+        assert_eq!(ring.provided, 8);
+        for buffer in 0..8 {
+            ring.lease(buffer);
+            ring.leased(buffer, 4_096).fill(7);
+        }
+        for buffer in 1..8 {
+            ring.recycle(buffer);
+        }
+        ring.trim();
+        assert_eq!(ring.provided_target, 8, "there was a shortage just before");
+        ring.trim();
+        ring.provide();
+        assert_eq!(ring.provided, 2);
+        assert_eq!(ring.leased(0, 4_096), [7; 4_096], "what is leased stays");
+        let spare = ring.spare[0];
+        ring.write_entry(spare);
+        ring.places[spare as usize] = Place::Provided;
+        ring.lease(spare);
+        assert_eq!(ring.leased(spare, 4_096), [0; 4_096], "fresh pages");
     }
 }

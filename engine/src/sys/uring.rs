@@ -4,16 +4,18 @@
 //! [`Completion`]s, and owns every byte the kernel may read or write. It never knows what
 //! a connection is doing. Kernel floor: 6.1.
 
+use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use slab::Slab;
 use socket2::SockRef;
 
+use super::backlog;
 use super::buffer_ring::BufferRing;
 use super::listener::Listener;
 use super::ring_setup::{
@@ -69,8 +71,11 @@ pub struct UringDriver {
     /// The ring's descriptor, or its index among those registered with this thread.
     enter_fd: i32,
     enter_flags: u32,
-    /// The completions of a tick, on their way out; empty between ticks.
-    entries: Vec<cqueue::Entry>,
+    /// Completions taken out of the kernel's queue and not handed out yet, in their order. The
+    /// queue is emptied before each enter, so that one enter never finds it full.
+    reaped: VecDeque<cqueue::Entry>,
+    /// Enters in a row that the kernel had no memory for.
+    starved: u32,
     overflows: u64,
     /// DEFER_TASKRUN and SINGLE_ISSUER bind a ring to the thread that made it.
     not_send: PhantomData<*const ()>,
@@ -110,7 +115,8 @@ impl UringDriver {
             receives_armed: 0,
             peers: Vec::new(),
             enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG | no_iowait | registered_ring,
-            entries: Vec::new(),
+            reaped: VecDeque::new(),
+            starved: 0,
             overflows: 0,
             not_send: PhantomData,
         };
@@ -153,7 +159,8 @@ impl UringDriver {
         self.buffers.as_mut().expect("only Drop takes the buffers")
     }
 
-    /// Queues an entry, submitting first if the queue is full.
+    /// Queues an entry, submitting first if the queue is full. What that completes is taken out
+    /// of the completion queue at once: a tick may queue any number of entries.
     fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: what the entries of this driver point to is owned by the driver until
@@ -164,7 +171,15 @@ impl UringDriver {
                 return;
             }
             self.enter(0, None);
+            self.reap();
         }
+    }
+
+    /// Empties the kernel's completion queue.
+    fn reap(&mut self) {
+        // The kernel keeps what does not fit and delivers it with a later enter.
+        self.overflows += u64::from(self.ring.submission().cq_overflow());
+        self.reaped.extend(self.ring.completion());
     }
 
     /// The one system call. Returns when `want` completions are there, the time is over, a
@@ -188,15 +203,36 @@ impl UringDriver {
             )
         };
         if entered >= 0 {
+            self.starved = 0;
             return;
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
-            // Time is over; a signal; or the kernel wants completions taken first (EBUSY) or
-            // is short of memory for requests (EAGAIN): the next tick tries again.
-            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+            // The time is over, a signal has come, or completions must be taken first.
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY) => {}
+            Some(libc::EAGAIN) => self.wait_for_memory(),
+            Some(libc::EBADR) => panic!(
+                "io_uring_enter: EBADR: the kernel had no memory to keep a completion and has \
+                 dropped it, so a connection would never end; give the machine or the container \
+                 more memory"
+            ),
             _ => panic!("io_uring_enter: {error}"),
         }
+    }
+
+    /// The kernel has no memory for requests (EAGAIN): waits a little, since trying again at
+    /// once would spin, and gives up after a minute.
+    #[cold]
+    fn wait_for_memory(&mut self) {
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+        const STARVED_MAX: u32 = 6_000;
+        self.starved += 1;
+        assert!(
+            self.starved < STARVED_MAX,
+            "io_uring_enter: EAGAIN for a minute: the kernel has no memory for requests; give \
+             the machine or the container more memory"
+        );
+        std::thread::sleep(PAUSE);
     }
 
     fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
@@ -320,10 +356,11 @@ impl Driver for UringDriver {
         self.push(send.user_data(token.encode()));
     }
 
-    fn cancel(&mut self, socket: &Socket) {
-        let every = types::CancelBuilder::fd(fd_of(socket)).all();
-        let cancel = opcode::AsyncCancel2::new(every).build();
-        self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
+    fn shut_down(&mut self, socket: &Socket) {
+        // Wakes whoever waits for the socket, and so ends the receive and the send. A cancel by
+        // descriptor would walk every request of the ring. An error says that the peer is gone
+        // already, which they will say as well.
+        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Both);
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {
@@ -358,29 +395,45 @@ impl Driver for UringDriver {
 
     fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
         self.buffers_mut().provide();
-        let backlog = !self.ring.completion().is_empty();
         match wait {
-            Wait::Forever if !backlog => self.enter(1, None),
-            Wait::Millis(ms) if !backlog => {
+            Wait::Forever if self.reaped.is_empty() => self.enter(1, None),
+            Wait::Millis(ms) if self.reaped.is_empty() => {
                 let time = types::Timespec::from(std::time::Duration::from_millis(ms.into()));
                 self.enter(1, Some(time));
             }
             _ => self.enter(0, None),
         }
-        // The kernel keeps what does not fit and delivers it with a later enter.
-        self.overflows += u64::from(self.ring.submission().cq_overflow());
-        // Copied out first: completing may queue operations, and the queue's head moves once.
-        let mut entries = std::mem::take(&mut self.entries);
+        self.reap();
         let mut received_bytes = 0;
-        for entry in self.ring.completion().by_ref().take(COMPLETIONS_PER_TICK_MAX) {
+        for _ in 0..COMPLETIONS_PER_TICK_MAX {
+            let Some(entry) = self.reaped.pop_front() else { break };
             received_bytes += received_bytes_of(&entry);
-            entries.push(entry);
+            completions.extend(self.complete(&entry));
             if received_bytes >= RECEIVED_BYTES_PER_TICK_MAX {
                 break;
             }
         }
-        completions.extend(entries.drain(..).filter_map(|entry| self.complete(&entry)));
-        self.entries = entries;
+    }
+
+    fn completions_waiting(&self) -> usize {
+        self.reaped.len()
+    }
+
+    fn trim(&mut self) {
+        // A buffer that a reaped completion names is the kernel's no more, but not leased yet.
+        if self.reaped.is_empty() {
+            self.buffers_mut().trim();
+        }
+        self.reaped.shrink_to(COMPLETIONS_PER_TICK_MAX);
+        self.sends.shrink_to_fit();
+    }
+
+    fn unread_bytes(socket: &Socket) -> u32 {
+        backlog::unread_bytes(descriptor(socket).as_fd())
+    }
+
+    fn unacknowledged_bytes(socket: &Socket) -> u32 {
+        backlog::unacknowledged_bytes(descriptor(socket).as_fd())
     }
 
     fn overflows(&self) -> u64 {

@@ -1,0 +1,50 @@
+//! What the kernel holds of a TCP connection in either direction (tcp(7): `SIOCINQ`,
+//! `SIOCOUTQ`). Asked only when a deadline is about to end the connection.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Bytes that have come and were not received yet; 0 of a peer that is gone.
+pub(super) fn unread_bytes(socket: BorrowedFd<'_>) -> u32 {
+    ask(socket, libc::FIONREAD)
+}
+
+/// Bytes that were sent and not acknowledged yet; 0 of a peer that is gone.
+pub(super) fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> u32 {
+    ask(socket, libc::TIOCOUTQ)
+}
+
+fn ask(socket: BorrowedFd<'_>, request: libc::Ioctl) -> u32 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: both requests write one `c_int`, and the pointer names one that lives across the
+    // call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
+    if result == 0 { u32::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn both_directions_are_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        assert_eq!(unread_bytes(server.as_fd()), 0);
+        assert_eq!(unacknowledged_bytes(server.as_fd()), 0);
+        client.write_all(b"unread").unwrap();
+        // Loopback delivers within the call, but the kernel does not promise it.
+        server.peek(&mut [0]).unwrap();
+        assert_eq!(unread_bytes(server.as_fd()), 6);
+        server.read_exact(&mut [0; 6]).unwrap();
+        assert_eq!(unread_bytes(server.as_fd()), 0);
+        // More than the client's kernel takes for a client that does not read.
+        server.set_nonblocking(true).unwrap();
+        while server.write(&[0; 65_536]).is_ok() {}
+        assert!(unacknowledged_bytes(server.as_fd()) > 0);
+    }
+}
