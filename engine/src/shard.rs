@@ -10,6 +10,7 @@
 mod accept;
 mod closing;
 mod core;
+mod date;
 mod deadlines;
 mod fanout;
 #[cfg(any(test, feature = "sim"))]
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use self::accept::Accepting;
 pub(crate) use self::core::{Core, Publication};
+use self::date::Date;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::driver::{Completion, Driver, Key, Wait};
@@ -72,6 +74,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             shard: links.shard,
             is_one_of_many: !links.readers.is_empty(),
             now_ms,
+            date: Date::new(D::system_time),
             peer_addr: D::peer_addr,
             timers: TimerWheel::new(now_ms, config.connections_max),
             pool: BufferPool::new(),

@@ -6,10 +6,11 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::recorder::{Acts, recorded};
+use harness::recorder::{Acts, Call, recorded};
 use harness::requests::{CONNECTION, HOST, UPGRADE, VERSION, first_line, plus, with, without};
-use harness::{Echo, RawClient, ServerFrame, TestServer, frame, handshake, header, ping, text};
-use ringwire::{Config, Offer, Request, Response, Upgrade};
+use harness::{Echo, RawClient, ServerFrame, TestServer, assert_is_date, frame, handshake, header};
+use harness::{ping, text};
+use ringwire::{Config, Handler, Offer, Request, Response, Upgrade};
 
 /// A name to find the row by, and what is sent.
 type Accepted = (&'static str, Vec<u8>);
@@ -35,8 +36,29 @@ fn unusual_but_right_requests_are_accepted() {
         ("bytes above 0x7f in a value", plus(b"X-A: \x80\xff\r\n")),
         ("an empty value", plus("X-A:\r\n")),
         ("100 headers", plus(headers)),
-        ("8 KiB of head", plus(format!("X: {}\r\n", "a".repeat(8_191 - handshake().len() - 5)))),
-        ("Origin: null", plus("Origin: null\r\n")),
+        ("16 KiB of head", plus(format!("X: {}\r\n", "a".repeat(16_383 - handshake().len() - 5)))),
+        ("a Cookie and an Authorization", {
+            let (cookie, token) = ("c".repeat(5_900), "t".repeat(5_800));
+            plus(format!("Cookie: {cookie}\r\nAuthorization: Bearer {token}\r\n"))
+        }),
+        ("a field of 8 KiB", plus(format!("Cookie: {}\r\n", "c".repeat(8_192 - 8)))),
+        ("a target of 8 KiB", first_line(&format!("GET /{} HTTP/1.1", "a".repeat(8_191)))),
+        ("empty elements", plus("Sec-WebSocket-Protocol: , ,chat,, superchat,\r\n")),
+        ("an empty list", plus("Sec-WebSocket-Protocol: \r\n")),
+        ("a list of commas", plus(format!("Sec-WebSocket-Protocol: {}\r\n", ",".repeat(7_000)))),
+        (
+            "empty elements in Connection",
+            with(CONNECTION, &["Connection: ,, keep-alive,,Upgrade,"]),
+        ),
+        ("empty elements in Upgrade", with(UPGRADE, &["Upgrade: ,websocket,,"])),
+        ("only commas in Extensions", extensions(",,")),
+        ("target without a path", first_line("GET http://localhost HTTP/1.1")),
+        ("target without a path, with a query", first_line("GET ws://localhost?a=b HTTP/1.1")),
+        ("target in TLS, in capitals", first_line("GET WSS://LOCALHOST:9001/ HTTP/1.1")),
+        ("host in IPv6 in the target", first_line("GET http://[::1]:9001/ HTTP/1.1")),
+        ("host percent-encoded", with(HOST, &["Host: %6cocalhost"])),
+        ("own origin", plus("Origin: http://localhost\r\n")),
+        ("own origin behind TLS", plus("Origin: https://localhost\r\n")),
         ("unknown extension", extensions("x-unheard-of; a=b")),
         ("permessage-deflate", extensions("permessage-deflate")),
         ("with bits", extensions("permessage-deflate; client_max_window_bits")),
@@ -99,45 +121,171 @@ fn frames_right_behind_the_request_cut_at_every_byte() {
     }
 }
 
-/// Only the application can judge origins and credentials; it sees what was sent.
+/// An origin, the target and Host of its handshake, and whether it is let in without further ado.
+type Judged = (&'static str, &'static str, &'static str, bool);
+
+/// RFC 6455 §10.2: a page of another origin is refused, also where `on_upgrade` accepts whomever
+/// it is asked about. The target's host counts before Host (RFC 9112 §3.2.2).
 #[test]
-fn origins_are_for_on_upgrade_to_judge() {
-    let same_origin_only = |request: &Request<'_>, _: &Offer<'_>| match request.origin() {
-        Some(origin) if ringwire_proto::is_same_origin(origin, "http", request.host()) => {
-            Upgrade::accept(())
+fn pages_of_other_origins_are_refused() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let Some((accepting, calls)) = recorded(Config::default(), Acts::default()) else { return };
+    let table: [Judged; 32] = [
+        ("http://localhost", "/", "localhost", true),
+        ("http://localhost:80", "/", "localhost", true),
+        ("http://localhost", "/", "localhost:80", true),
+        ("HTTP://LOCALHOST", "/", "localhost", true),
+        ("http://localhost:9001", "/", "localhost:9001", true),
+        ("http://[::1]:9001", "/", "[::1]:9001", true),
+        // A proxy in front has taken TLS off.
+        ("https://chat.example", "/", "chat.example", true),
+        ("https://chat.example", "/", "chat.example:443", true),
+        ("https://chat.example:8443", "/", "chat.example:8443", true),
+        ("https://chat.example", "/", "chat.example:80", false),
+        ("https://chat.example:8443", "/", "chat.example", false),
+        ("http://chat.example", "/", "chat.example:443", false),
+        ("null", "/", "localhost", false),
+        ("null", "/", "null", false),
+        ("http://localhost:8080", "/", "localhost", false),
+        ("http://localhost.evil.example", "/", "localhost", false),
+        ("http://evil.example", "/", "localhost", false),
+        ("http://evil.example/localhost", "/", "localhost", false),
+        ("http://localhost@evil.example", "/", "localhost", false),
+        ("http://evil.example#localhost", "/", "localhost", false),
+        ("ws://localhost", "/", "localhost", false),
+        ("file://localhost", "/", "localhost", false),
+        ("localhost", "/", "localhost", false),
+        ("*", "/", "localhost", false),
+        // The target names the host.
+        ("http://localhost", "http://evil.example/", "localhost", false),
+        ("http://evil.example", "http://localhost/", "evil.example", false),
+        ("http://evil.example", "http://evil.example/", "localhost", true),
+        ("http://localhost", "http://localhost", "evil.example", true),
+        ("http://localhost:81", "ws://localhost:81?a=b", "localhost", true),
+        ("https://localhost", "wss://localhost/", "a", true),
+        ("http://localhost", "http://localhost:81/", "localhost", false),
+        ("http://localhost", "http://evil.example?http://localhost/", "localhost", false),
+    ];
+    for (origin, target, host, is_let_in) in table {
+        let lines = [format!("Host: {host}"), format!("Origin: {origin}")];
+        let request = with(HOST, &lines.each_ref().map(String::as_str));
+        let request = String::from_utf8(request).unwrap();
+        let request = request.replace("GET / ", &format!("GET {target} ")).into_bytes();
+        for server in [&server, &accepting] {
+            let mut client = server.connect();
+            if is_let_in {
+                client.send(&request);
+                assert_eq!(client.read_status(), 101, "{origin} {target} {host}");
+                continue;
+            }
+            client.send(&[&request[..], &text("smuggled")].concat());
+            let response = client.read_last_response();
+            assert_eq!(response.status, 403, "{origin} {target} {host}");
+            let body = String::from_utf8(response.body).unwrap();
+            assert!(body.contains("allow_origin") && body.contains("Host $http_host;"), "{body}");
+            // Nothing of the peer's comes back.
+            assert!(!body.contains(origin), "{body}");
         }
-        Some(_) => Upgrade::refuse(Response::new(403)),
-        None => {
-            let response = Response::new(401).header("WWW-Authenticate", "Basic").unwrap();
-            Upgrade::refuse(response.body("text/plain", b"who are you?".as_slice()))
+    }
+    let let_in = table.iter().filter(|(.., is_let_in)| *is_let_in).count();
+    let metrics = accepting.handle().metrics();
+    assert_eq!(metrics.handshakes_accepted, let_in as u64);
+    assert_eq!(metrics.handshakes_refused, (table.len() - let_in) as u64);
+    assert_eq!(calls.rest(accepting).len(), 2 * let_in, "an open and a close each, no message");
+}
+
+#[test]
+fn other_origins_are_let_in_by_name_or_all_of_them() {
+    let as_asked = |request: &Request<'_>, _: &Offer<'_>| {
+        let upgrade = Upgrade::accept(());
+        match request.path() {
+            "/two" => upgrade.allow_origin("https://a.example").allow_origin("http://b.example:81"),
+            "/any" => upgrade.dangerously_allow_any_origin(),
+            "/mistake" => upgrade.allow_origin("https://a.example/"),
+            _ => upgrade,
         }
     };
-    let acts = Acts { upgrade: same_origin_only, ..Acts::default() };
-    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
-    let origins = [
-        ("http://localhost", 101),
-        ("http://localhost:80", 101),
-        ("HTTP://LOCALHOST", 101),
-        ("null", 403),
-        ("https://localhost", 403),
-        ("http://localhost:8080", 403),
-        ("http://localhost.evil.example", 403),
-        ("http://evil.example/localhost", 403),
+    let acts = Acts { upgrade: as_asked, ..Acts::default() };
+    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let table = [
+        ("/", "https://a.example", 403),
+        ("/two", "https://a.example", 101),
+        ("/two", "http://b.example:81", 101),
+        ("/two", "http://localhost", 101),
+        ("/two", "http://a.example", 403),
+        ("/two", "https://A.example", 403),
+        ("/two", "https://a.example:443", 403),
+        ("/two", "https://a.example.", 403),
+        ("/two", "https://b.example:81", 403),
+        ("/two", "null", 403),
+        ("/any", "https://a.example", 101),
+        ("/any", "null", 101),
+        ("/mistake", "https://a.example/", 500),
     ];
-    for (origin, status) in origins {
+    for (path, origin, status) in table {
         let mut client = server.connect();
-        client.send(&plus(format!("Origin: {origin}\r\n")));
-        assert_eq!(client.read_status(), status, "{origin}");
+        let request = String::from_utf8(plus(format!("Origin: {origin}\r\n"))).unwrap();
+        client.send(request.replace("GET / ", &format!("GET {path} ")).as_bytes());
+        assert_eq!(client.read_status(), status, "{path} {origin}");
     }
-    let mut client = server.connect();
-    client.send(&[handshake(), text("smuggled")].concat());
-    let response = client.read_last_response();
-    assert_eq!((response.status, &response.body[..]), (401, &b"who are you?"[..]));
-    assert_eq!(response.header("WWW-Authenticate"), Some("Basic"));
+}
+
+/// What the application keeps: dropping it is its code, also where the engine drops it unopened.
+#[derive(Default)]
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+struct Explosives;
+
+impl Handler for Explosives {
+    type State = Explosive;
+
+    fn on_upgrade(&mut self, request: &Request<'_>, _: &Offer<'_>) -> Upgrade<Explosive> {
+        let upgrade = Upgrade::accept(Explosive);
+        if request.path() == "/header" { upgrade.header("X", "a\r\nb") } else { upgrade }
+    }
+}
+
+#[test]
+fn the_state_of_a_connection_that_is_not_opened_may_panic() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Explosives) else { return };
+    for (request, status) in
+        [(plus("Origin: https://a.example\r\n"), 403), (first_line("GET /header HTTP/1.1"), 500)]
+    {
+        let mut client = server.connect();
+        client.send(&request);
+        assert_eq!(client.read_last_response().status, status);
+    }
+    server.wait_until_empty();
+    assert_eq!(server.handle().metrics().panics, 2);
+}
+
+/// Credentials are for the application to judge; it sees what was sent.
+#[test]
+fn an_application_refuses_as_it_likes() {
+    let nobody = |_: &Request<'_>, _: &Offer<'_>| {
+        let response = Response::new(401).header("WWW-Authenticate", "Basic").unwrap();
+        Upgrade::refuse(response.body("text/plain", b"who are you?".as_slice()))
+    };
+    let acts = Acts { upgrade: nobody, ..Acts::default() };
+    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    // The origin of one who is refused anyway is of no interest.
+    for request in [handshake(), plus("Origin: https://a.example\r\n")] {
+        let mut client = server.connect();
+        client.send(&[request, text("smuggled")].concat());
+        let response = client.read_last_response();
+        assert_eq!((response.status, &response.body[..]), (401, &b"who are you?"[..]));
+        assert_eq!(response.header("WWW-Authenticate"), Some("Basic"));
+        assert_is_date(&response);
+    }
     let metrics = server.handle().metrics();
-    assert_eq!((metrics.handshakes_accepted, metrics.handshakes_refused), (3, 6));
-    drop(client);
-    assert_eq!(calls.rest(server).len(), 6, "three opens and three closes");
+    assert_eq!((metrics.handshakes_accepted, metrics.handshakes_refused), (0, 2));
+    assert_eq!(calls.rest(server), []);
 }
 
 #[test]
@@ -154,6 +302,9 @@ fn a_subprotocol_is_one_of_those_offered_or_none() {
         ("Sec-WebSocket-Protocol: a\r\nsec-websocket-protocol: chat\r\n", Some("chat")),
         ("Sec-WebSocket-Protocol: Chat\r\n", None),
         ("Sec-WebSocket-Protocol: chatter, cha, t\r\n", None),
+        ("Sec-WebSocket-Protocol: , ,chat,\r\n", Some("chat")),
+        ("Sec-WebSocket-Protocol:\r\nSec-WebSocket-Protocol: chat\r\n", Some("chat")),
+        ("Sec-WebSocket-Protocol: ,\r\n", None),
         ("", None),
     ];
     for (offer, chosen) in offers {
@@ -218,6 +369,9 @@ fn headers_of_the_application_cannot_split_the_response() {
     }
 }
 
+/// A request line, and the status, body and Content-Length of its answer.
+type Plain = (&'static str, u16, &'static [u8], Option<&'static str>);
+
 #[test]
 fn plain_http_on_the_same_port() {
     let page = |request: &Request<'_>| match request.path() {
@@ -227,12 +381,24 @@ fn plain_http_on_the_same_port() {
     };
     let acts = Acts { request: page, ..Acts::default() };
     let Some((server, calls)) = recorded(Config::default(), acts) else { return };
-    let requests: [(&str, u16, &[u8], Option<&str>); 5] = [
+    let requests: [Plain; 17] = [
         ("GET / HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
         ("HEAD / HTTP/1.1", 200, b"", Some("12")),
+        ("GET / HTTP/1.0", 200, b"<p>hello</p>", Some("12")),
+        ("HEAD / HTTP/1.0", 200, b"", Some("12")),
+        ("GET http://a HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
+        ("GET http://a?next=/nowhere HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
+        ("GET http://a?u=http://a/nowhere HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
+        ("HEAD https://a HTTP/1.0", 200, b"", Some("12")),
         ("GET /empty HTTP/1.1", 204, b"", None),
         ("GET /nowhere HTTP/1.1", 404, b"", Some("0")),
+        ("GET //nowhere HTTP/1.1", 404, b"", Some("0")),
         ("HEAD /nowhere HTTP/1.1", 404, b"", Some("0")),
+        ("OPTIONS / HTTP/1.0", 204, b"", None),
+        ("OPTIONS / HTTP/1.1", 204, b"", None),
+        ("OPTIONS * HTTP/1.0", 204, b"", None),
+        ("OPTIONS * HTTP/1.1", 204, b"", None),
+        ("OPTIONS http://a HTTP/1.1", 204, b"", None),
     ];
     for (line, status, body, length) in requests {
         let mut client = server.connect();
@@ -242,8 +408,93 @@ fn plain_http_on_the_same_port() {
         assert_eq!((response.status, &response.body[..]), (status, body), "{line}");
         assert_eq!(response.header("Content-Length"), length, "{line}");
         assert_eq!(response.header("Connection"), Some("close"), "{line}");
+        let allow = line.starts_with("OPTIONS").then_some("GET, HEAD, OPTIONS");
+        assert_eq!(response.header("Allow"), allow, "{line}");
+        assert_is_date(&response);
     }
+    assert_eq!(server.handle().metrics().handshakes_refused, 0);
     assert_eq!(calls.rest(server), [], "a request is no connection");
+}
+
+/// What load balancers ask by default, HTTP/1.0 without Host included, is answered by 2xx.
+#[test]
+fn health_checks_find_an_answer() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let requests: [(&str, u16, &[u8]); 9] = [
+        ("OPTIONS / HTTP/1.0\r\n\r\n", 204, b""),
+        ("OPTIONS * HTTP/1.0\r\n\r\n", 204, b""),
+        ("OPTIONS / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 204, b""),
+        ("GET /health HTTP/1.0\r\n\r\n", 200, b"ok\n"),
+        ("HEAD /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, b""),
+        (
+            "GET /health HTTP/1.1\r\nHost: 10.0.0.1:80\r\nUser-Agent: kube-probe/1.34\r\n\r\n",
+            200,
+            b"ok\n",
+        ),
+        ("GET /health?x HTTP/1.1\r\nHost: a\r\n\r\n", 200, b"ok\n"),
+        ("GET / HTTP/1.0\r\n\r\n", 426, b"this is a WebSocket server\n"),
+        ("GET /healthy HTTP/1.1\r\nHost: a\r\n\r\n", 426, b"this is a WebSocket server\n"),
+    ];
+    for (request, status, body) in requests {
+        let mut client = server.connect();
+        client.send(request.as_bytes());
+        let response = client.read_last_response();
+        assert_eq!((response.status, &response.body[..]), (status, body), "{request}");
+        assert_is_date(&response);
+    }
+    let metrics = server.handle().metrics();
+    assert_eq!((metrics.handshakes_refused, metrics.connections_silent), (0, 0));
+}
+
+/// A panic of `on_request` is 500, to HEAD without a body.
+#[test]
+fn a_panic_answers_head_without_a_body() {
+    let acts = Acts { request: |_| panic!("on purpose"), ..Acts::default() };
+    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    for method in ["GET", "HEAD"] {
+        let mut client = server.connect();
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let response = client.read_last_response();
+        assert_eq!((response.status, &response.body[..]), (500, &b""[..]), "{method}");
+    }
+}
+
+/// RFC 9112 §9.6: a client that ends its side may still read (`printf … | nc -N` does). The 101
+/// and the replies come, then FIN; without a Close frame it is 1006 to the handler.
+#[test]
+fn half_a_close_right_behind_an_upgrade() {
+    let greet = |conn: &mut ringwire::Conn<'_, ()>| {
+        conn.subscribe("all");
+        conn.send("welcome");
+    };
+    let echo = |conn: &mut ringwire::Conn<'_, ()>, message: ringwire::Message<'_>| {
+        conn.send(message);
+        conn.publish_all("all", "published");
+    };
+    let acts = Acts { open: greet, message: echo, ..Acts::default() };
+    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let large = "x".repeat(900_000);
+    for payload in [None, Some("hello"), Some(&large[..])] {
+        let mut client = server.connect();
+        let frame = payload.map_or(Vec::new(), |payload| [text(payload), ping(b"p")].concat());
+        client.send(&[handshake(), frame].concat());
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(client.read_head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(client.read_frame(), ServerFrame::text("welcome"));
+        assert_eq!(calls.next(), Call::Open);
+        if let Some(payload) = payload {
+            assert_eq!(client.read_frame(), ServerFrame::text(payload));
+            assert_eq!(client.read_frame(), ServerFrame::text("published"));
+            // While much waits, a Pong does too, and then there is nobody to be alive for.
+            if payload.len() < 1_000 {
+                assert_eq!(client.read_frame().first, 0x8A);
+            }
+            assert_eq!(calls.next(), Call::Message(payload.into()));
+        }
+        assert_eq!(client.read_to_end(), b"");
+        assert_eq!(calls.next_close(), (1006, String::new()));
+        server.wait_until_empty();
+    }
 }
 
 /// A request whose sender says at once that nothing more will come (as `nc -N` does) is

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ringwire_proto::frame_header_bytes;
 use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
+use super::date::Date;
 use crate::config::Config;
 use crate::driver::{Key, Socket};
 use crate::forward::Forward;
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) is_one_of_many: bool,
     /// The driver's clock at the start of this tick.
     pub(crate) now_ms: u64,
+    /// What responses say of the time.
+    pub(super) date: Date,
     pub(crate) peer_addr: fn(&Socket) -> Option<SocketAddr>,
     pub(crate) timers: TimerWheel,
     pub(crate) pool: BufferPool,

@@ -70,8 +70,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
-    /// The peer's FIN. It may still read: what we have queued last (our Close, an HTTP
-    /// response) goes out, but a connection that is open ends here (RFC 6455 §7.1.5).
+    /// The peer's FIN. It may still read (RFC 9112 §9.6): what is queued goes out, and then the
+    /// connection ends. Without a Close frame that is 1006 (RFC 6455 §7.1.5).
     fn end_of_input(&mut self, key: Key) {
         let Some(slot) = self.connections.get_mut(key) else {
             return;
@@ -79,8 +79,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let session = &mut slot.session;
         session.peer_side = PeerSide::Ended;
         match session.stage {
+            Stage::Open => {
+                session.serve_published(&mut self.core);
+                session.unsubscribe_all(&mut self.core);
+                session.enter_closing(&mut self.core);
+            }
             Stage::Closing => session.mark_dirty(&mut self.core),
-            Stage::Opening | Stage::Open | Stage::Draining => {
+            Stage::Opening | Stage::Draining => {
                 return self.cut_off(key, CloseCode::ABNORMAL, "");
             }
             Stage::Dying => {}

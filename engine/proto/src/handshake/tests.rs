@@ -30,6 +30,11 @@ fn with(line: &str) -> Vec<u8> {
     head(&LINES.map(|good| if good.starts_with(&format!("{name}:")) { line } else { good }))
 }
 
+/// Another request line and these lines.
+fn of(line: &str, lines: &[&str]) -> Vec<u8> {
+    format!("{line}\r\n{}\r\n", lines.concat()).into_bytes()
+}
+
 /// The good lines and more.
 fn and(more: &str) -> Vec<u8> {
     [&head(&LINES)[..head(&LINES).len() - 2], more.as_bytes(), b"\r\n"].concat()
@@ -89,12 +94,14 @@ fn lines_that_are_fine() {
 fn requests_that_are_plain_http() {
     let table = [
         head(&LINES[..1]),
-        with("Upgrade: xwebsocketx\r\n"),
-        with("Upgrade: websockets\r\n"),
-        with("Upgrade: web socket\r\n"),
-        with("Upgrade: h2c\r\n"),
-        with("Upgrade:\r\n"),
-        head(&[LINES[0], LINES[2], LINES[3], LINES[4]]),
+        head(&[LINES[0], "Upgrade: h2c\r\n"]),
+        head(&[LINES[0], "Sec-WebSocket-Protocol: chat\r\n"]),
+        // OPTIONS asks what there is, whatever else it says.
+        of("OPTIONS / HTTP/1.1", &LINES),
+        of("OPTIONS * HTTP/1.0", &LINES),
+        // In HTTP/1.0 Upgrade is ignored (RFC 9110 §7.8).
+        of("GET / HTTP/1.0", &LINES[..3]),
+        of("HEAD / HTTP/1.0", &[]),
     ];
     for head in table {
         assert_eq!(verdict(&head), Ok(false), "{}", String::from_utf8_lossy(&head));
@@ -112,8 +119,20 @@ fn requests_that_are_refused() {
         head(&lines)
     };
     let table = [
-        (method("HEAD"), Method),
+        (method("HEAD"), UpgradeMethod),
         (method("POST"), Method),
+        // What is left of a handshake behind a proxy that was not told to pass it on.
+        (with("Upgrade: xwebsocketx\r\n"), Upgrade),
+        (with("Upgrade: websockets\r\n"), Upgrade),
+        (with("Upgrade: web socket\r\n"), Upgrade),
+        (with("Upgrade: h2c\r\n"), Upgrade),
+        (with("Upgrade: ,\r\n"), Upgrade),
+        (missing(1), Upgrade),
+        (of("HEAD / HTTP/1.1", &[LINES[0], LINES[3]]), Upgrade),
+        (of("GET / HTTP/1.1", &[LINES[0], "Connection: close\r\n", LINES[4]]), Upgrade),
+        (of("GET / HTTP/1.0", &LINES), UpgradeVersion),
+        (of("GET / HTTP/1.0", &[LINES[0], "Connection: close\r\n", LINES[3]]), UpgradeVersion),
+        (of("GET / HTTP/1.0", &LINES[4..]), UpgradeVersion),
         (missing(0), Host),
         (missing(2), Connection),
         (missing(3), WebSocketKey),
@@ -155,19 +174,31 @@ fn subprotocols_are_tokens_in_order_without_duplicates() {
     let offer = request.upgrade().unwrap().unwrap();
     assert_eq!(offer.protocols().collect::<Vec<_>>(), ["chat", "v2", "Chat"]);
     assert!(offer.offers_protocol("v2") && !offer.offers_protocol("V2"));
+    let table: [(&str, &[&str]); 7] = [
+        ("", &[]),
+        (",", &[]),
+        (" , ,", &[]),
+        ("chat,", &["chat"]),
+        (",chat", &["chat"]),
+        ("chat, ,v2", &["chat", "v2"]),
+        ("chat\r\nSec-WebSocket-Protocol:", &["chat"]),
+    ];
+    for (value, protocols) in table {
+        let head = and(&format!("Sec-WebSocket-Protocol: {value}\r\n"));
+        let request = Request::parse(&head, &LIMITS).unwrap();
+        let offer = request.upgrade().unwrap().unwrap();
+        assert_eq!(offer.protocols().collect::<Vec<_>>(), protocols, "{value:?}");
+        assert!(!offer.offers_protocol(""));
+        assert_eq!(answer(&head, Some(""), &[]), Err(AcceptError::NotOffered));
+    }
     let bad = [
-        "",
-        ",",
-        "chat,",
-        ",chat",
-        "chat,,v2",
         "a b",
         "a/b",
         "\"chat\"",
         "\u{e9}",
         "chat, chat",
         "chat\r\nSec-WebSocket-Protocol: chat",
-        "chat\r\nSec-WebSocket-Protocol:",
+        "chat,,chat",
         "a;b",
         "a\u{80}",
     ];
@@ -210,9 +241,16 @@ fn invalid_parameters_of_extensions_are_nothing_to_us() {
 }
 
 #[test]
-fn long_lists_of_nothing_are_refused_as_subprotocols() {
+fn long_lists_of_nothing_offer_nothing() {
     // ws CVE-2021-32640 and ESP-IDF CVE-2026-45541.
-    for piece in [",", ", ", ";", "\"", "=", "a,"] {
+    for piece in [",", ", ", ",\t ,"] {
+        let value = piece.repeat(8000 / piece.len());
+        let head = and(&format!("Sec-WebSocket-Protocol: {value}\r\n"));
+        assert_eq!(verdict(&head), Ok(true), "{piece:?}");
+        let head = with(&format!("Connection: {value}upgrade\r\n"));
+        assert_eq!(verdict(&head), Ok(true), "{piece:?}");
+    }
+    for piece in [";", "\"", "=", "a,", "a,,,"] {
         let value = piece.repeat(8000 / piece.len());
         let head = and(&format!("Sec-WebSocket-Protocol: {value}\r\n"));
         assert_eq!(verdict(&head), Err(RequestError::WebSocketProtocol), "{piece:?}");
@@ -361,6 +399,8 @@ fn answers_that_do_not_open_the_connection() {
         check_response(good.to_lowercase().replace("http", "HTTP").as_bytes(), NONCE, &[]),
         Err(Accept)
     );
+    let nothing = changed("\r\n\r\n", "\r\nSec-WebSocket-Extensions: ,\r\n\r\n");
+    assert_eq!(check_response(nothing.as_bytes(), NONCE, &[]), Ok(None));
     let lower = changed("Upgrade: websocket", "upgrade: WebSocket");
     assert_eq!(check_response(lower.as_bytes(), NONCE, &[]), Ok(None));
     assert_eq!(Status(503).to_string(), "status 503 instead of 101");
