@@ -38,7 +38,7 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().write_bytes_max)]
     pub max_backpressure: usize,
 
-    /// Origin of pages elsewhere that may connect too, like https://app.example, or `any`; repeatable
+    /// Origin of pages elsewhere that may connect too, `https://app.example`, or `any`; repeatable
     #[arg(long, value_name = "ORIGIN|any")]
     pub allow_origin: Vec<crate::AllowedOrigin>,
 }
