@@ -1,16 +1,16 @@
 //! Opening handshakes that are right, if unusual, and what the application makes of them:
-//! whom it accepts, which subprotocol and headers it answers with; and plain HTTP beside
-//! them. What is refused by itself is in `handshake_attacks.rs`.
+//! whom it accepts, which subprotocol and headers it answers with. What is refused by itself
+//! is in `handshake_attacks.rs`, whose pages may connect in `origins.rs`.
 
 mod harness;
 
 use std::time::Duration;
 
 use harness::recorder::{Acts, Call, recorded};
-use harness::requests::{CONNECTION, HOST, UPGRADE, VERSION, first_line, plus, with, without};
+use harness::requests::{CONNECTION, HOST, UPGRADE, VERSION, first_line, plus, with};
 use harness::{Echo, RawClient, ServerFrame, TestServer, assert_is_date, frame, handshake, header};
 use harness::{ping, text};
-use ringwire::{Config, Handler, Offer, Request, Response, Upgrade};
+use ringwire::{Config, Offer, Request, Response, Upgrade};
 
 /// A name to find the row by, and what is sent.
 type Accepted = (&'static str, Vec<u8>);
@@ -121,150 +121,6 @@ fn frames_right_behind_the_request_cut_at_every_byte() {
     }
 }
 
-/// An origin, the target and Host of its handshake, and whether it is let in without further ado.
-type Judged = (&'static str, &'static str, &'static str, bool);
-
-/// RFC 6455 §10.2: a page of another origin is refused, also where `on_upgrade` accepts whomever
-/// it is asked about. The target's host counts before Host (RFC 9112 §3.2.2).
-#[test]
-fn pages_of_other_origins_are_refused() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
-    let Some((accepting, calls)) = recorded(Config::default(), Acts::default()) else { return };
-    let table: [Judged; 32] = [
-        ("http://localhost", "/", "localhost", true),
-        ("http://localhost:80", "/", "localhost", true),
-        ("http://localhost", "/", "localhost:80", true),
-        ("HTTP://LOCALHOST", "/", "localhost", true),
-        ("http://localhost:9001", "/", "localhost:9001", true),
-        ("http://[::1]:9001", "/", "[::1]:9001", true),
-        // A proxy in front has taken TLS off.
-        ("https://chat.example", "/", "chat.example", true),
-        ("https://chat.example", "/", "chat.example:443", true),
-        ("https://chat.example:8443", "/", "chat.example:8443", true),
-        ("https://chat.example", "/", "chat.example:80", false),
-        ("https://chat.example:8443", "/", "chat.example", false),
-        ("http://chat.example", "/", "chat.example:443", false),
-        ("null", "/", "localhost", false),
-        ("null", "/", "null", false),
-        ("http://localhost:8080", "/", "localhost", false),
-        ("http://localhost.evil.example", "/", "localhost", false),
-        ("http://evil.example", "/", "localhost", false),
-        ("http://evil.example/localhost", "/", "localhost", false),
-        ("http://localhost@evil.example", "/", "localhost", false),
-        ("http://evil.example#localhost", "/", "localhost", false),
-        ("ws://localhost", "/", "localhost", false),
-        ("file://localhost", "/", "localhost", false),
-        ("localhost", "/", "localhost", false),
-        ("*", "/", "localhost", false),
-        // The target names the host.
-        ("http://localhost", "http://evil.example/", "localhost", false),
-        ("http://evil.example", "http://localhost/", "evil.example", false),
-        ("http://evil.example", "http://evil.example/", "localhost", true),
-        ("http://localhost", "http://localhost", "evil.example", true),
-        ("http://localhost:81", "ws://localhost:81?a=b", "localhost", true),
-        ("https://localhost", "wss://localhost/", "a", true),
-        ("http://localhost", "http://localhost:81/", "localhost", false),
-        ("http://localhost", "http://evil.example?http://localhost/", "localhost", false),
-    ];
-    for (origin, target, host, is_let_in) in table {
-        let lines = [format!("Host: {host}"), format!("Origin: {origin}")];
-        let request = with(HOST, &lines.each_ref().map(String::as_str));
-        let request = String::from_utf8(request).unwrap();
-        let request = request.replace("GET / ", &format!("GET {target} ")).into_bytes();
-        for server in [&server, &accepting] {
-            let mut client = server.connect();
-            if is_let_in {
-                client.send(&request);
-                assert_eq!(client.read_status(), 101, "{origin} {target} {host}");
-                continue;
-            }
-            client.send(&[&request[..], &text("smuggled")].concat());
-            let response = client.read_last_response();
-            assert_eq!(response.status, 403, "{origin} {target} {host}");
-            let body = String::from_utf8(response.body).unwrap();
-            assert!(body.contains("allow_origin") && body.contains("Host $http_host;"), "{body}");
-            // Nothing of the peer's comes back.
-            assert!(!body.contains(origin), "{body}");
-        }
-    }
-    let let_in = table.iter().filter(|(.., is_let_in)| *is_let_in).count();
-    let metrics = accepting.handle().metrics();
-    assert_eq!(metrics.handshakes_accepted, let_in as u64);
-    assert_eq!(metrics.handshakes_refused, (table.len() - let_in) as u64);
-    assert_eq!(calls.rest(accepting).len(), 2 * let_in, "an open and a close each, no message");
-}
-
-#[test]
-fn other_origins_are_let_in_by_name_or_all_of_them() {
-    let as_asked = |request: &Request<'_>, _: &Offer<'_>| {
-        let upgrade = Upgrade::accept(());
-        match request.path() {
-            "/two" => upgrade.allow_origin("https://a.example").allow_origin("http://b.example:81"),
-            "/any" => upgrade.dangerously_allow_any_origin(),
-            "/mistake" => upgrade.allow_origin("https://a.example/"),
-            _ => upgrade,
-        }
-    };
-    let acts = Acts { upgrade: as_asked, ..Acts::default() };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
-    let table = [
-        ("/", "https://a.example", 403),
-        ("/two", "https://a.example", 101),
-        ("/two", "http://b.example:81", 101),
-        ("/two", "http://localhost", 101),
-        ("/two", "http://a.example", 403),
-        ("/two", "https://A.example", 403),
-        ("/two", "https://a.example:443", 403),
-        ("/two", "https://a.example.", 403),
-        ("/two", "https://b.example:81", 403),
-        ("/two", "null", 403),
-        ("/any", "https://a.example", 101),
-        ("/any", "null", 101),
-        ("/mistake", "https://a.example/", 500),
-    ];
-    for (path, origin, status) in table {
-        let mut client = server.connect();
-        let request = String::from_utf8(plus(format!("Origin: {origin}\r\n"))).unwrap();
-        client.send(request.replace("GET / ", &format!("GET {path} ")).as_bytes());
-        assert_eq!(client.read_status(), status, "{path} {origin}");
-    }
-}
-
-/// What the application keeps: dropping it is its code, also where the engine drops it unopened.
-#[derive(Default)]
-struct Explosive;
-
-impl Drop for Explosive {
-    fn drop(&mut self) {
-        panic!("dropped");
-    }
-}
-
-struct Explosives;
-
-impl Handler for Explosives {
-    type State = Explosive;
-
-    fn on_upgrade(&mut self, request: &Request<'_>, _: &Offer<'_>) -> Upgrade<Explosive> {
-        let upgrade = Upgrade::accept(Explosive);
-        if request.path() == "/header" { upgrade.header("X", "a\r\nb") } else { upgrade }
-    }
-}
-
-#[test]
-fn the_state_of_a_connection_that_is_not_opened_may_panic() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Explosives) else { return };
-    for (request, status) in
-        [(plus("Origin: https://a.example\r\n"), 403), (first_line("GET /header HTTP/1.1"), 500)]
-    {
-        let mut client = server.connect();
-        client.send(&request);
-        assert_eq!(client.read_last_response().status, status);
-    }
-    server.wait_until_empty();
-    assert_eq!(server.handle().metrics().panics, 2);
-}
-
 /// Credentials are for the application to judge; it sees what was sent.
 #[test]
 fn an_application_refuses_as_it_likes() {
@@ -369,96 +225,6 @@ fn headers_of_the_application_cannot_split_the_response() {
     }
 }
 
-/// A request line, and the status, body and Content-Length of its answer.
-type Plain = (&'static str, u16, &'static [u8], Option<&'static str>);
-
-#[test]
-fn plain_http_on_the_same_port() {
-    let page = |request: &Request<'_>| match request.path() {
-        "/" => Response::new(200).body("text/html", b"<p>hello</p>".as_slice()),
-        "/empty" => Response::new(204),
-        _ => Response::new(404),
-    };
-    let acts = Acts { request: page, ..Acts::default() };
-    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
-    let requests: [Plain; 17] = [
-        ("GET / HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
-        ("HEAD / HTTP/1.1", 200, b"", Some("12")),
-        ("GET / HTTP/1.0", 200, b"<p>hello</p>", Some("12")),
-        ("HEAD / HTTP/1.0", 200, b"", Some("12")),
-        ("GET http://a HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
-        ("GET http://a?next=/nowhere HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
-        ("GET http://a?u=http://a/nowhere HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
-        ("HEAD https://a HTTP/1.0", 200, b"", Some("12")),
-        ("GET /empty HTTP/1.1", 204, b"", None),
-        ("GET /nowhere HTTP/1.1", 404, b"", Some("0")),
-        ("GET //nowhere HTTP/1.1", 404, b"", Some("0")),
-        ("HEAD /nowhere HTTP/1.1", 404, b"", Some("0")),
-        ("OPTIONS / HTTP/1.0", 204, b"", None),
-        ("OPTIONS / HTTP/1.1", 204, b"", None),
-        ("OPTIONS * HTTP/1.0", 204, b"", None),
-        ("OPTIONS * HTTP/1.1", 204, b"", None),
-        ("OPTIONS http://a HTTP/1.1", 204, b"", None),
-    ];
-    for (line, status, body, length) in requests {
-        let mut client = server.connect();
-        // One request for one connection: the second is not answered.
-        client.send(format!("{line}\r\nHost: a\r\n\r\n").repeat(2).as_bytes());
-        let response = client.read_last_response();
-        assert_eq!((response.status, &response.body[..]), (status, body), "{line}");
-        assert_eq!(response.header("Content-Length"), length, "{line}");
-        assert_eq!(response.header("Connection"), Some("close"), "{line}");
-        let allow = line.starts_with("OPTIONS").then_some("GET, HEAD, OPTIONS");
-        assert_eq!(response.header("Allow"), allow, "{line}");
-        assert_is_date(&response);
-    }
-    assert_eq!(server.handle().metrics().handshakes_refused, 0);
-    assert_eq!(calls.rest(server), [], "a request is no connection");
-}
-
-/// What load balancers ask by default, HTTP/1.0 without Host included, is answered by 2xx.
-#[test]
-fn health_checks_find_an_answer() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
-    let requests: [(&str, u16, &[u8]); 9] = [
-        ("OPTIONS / HTTP/1.0\r\n\r\n", 204, b""),
-        ("OPTIONS * HTTP/1.0\r\n\r\n", 204, b""),
-        ("OPTIONS / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 204, b""),
-        ("GET /health HTTP/1.0\r\n\r\n", 200, b"ok\n"),
-        ("HEAD /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, b""),
-        (
-            "GET /health HTTP/1.1\r\nHost: 10.0.0.1:80\r\nUser-Agent: kube-probe/1.34\r\n\r\n",
-            200,
-            b"ok\n",
-        ),
-        ("GET /health?x HTTP/1.1\r\nHost: a\r\n\r\n", 200, b"ok\n"),
-        ("GET / HTTP/1.0\r\n\r\n", 426, b"this is a WebSocket server\n"),
-        ("GET /healthy HTTP/1.1\r\nHost: a\r\n\r\n", 426, b"this is a WebSocket server\n"),
-    ];
-    for (request, status, body) in requests {
-        let mut client = server.connect();
-        client.send(request.as_bytes());
-        let response = client.read_last_response();
-        assert_eq!((response.status, &response.body[..]), (status, body), "{request}");
-        assert_is_date(&response);
-    }
-    let metrics = server.handle().metrics();
-    assert_eq!((metrics.handshakes_refused, metrics.connections_silent), (0, 0));
-}
-
-/// A panic of `on_request` is 500, to HEAD without a body.
-#[test]
-fn a_panic_answers_head_without_a_body() {
-    let acts = Acts { request: |_| panic!("on purpose"), ..Acts::default() };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
-    for method in ["GET", "HEAD"] {
-        let mut client = server.connect();
-        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
-        let response = client.read_last_response();
-        assert_eq!((response.status, &response.body[..]), (500, &b""[..]), "{method}");
-    }
-}
-
 /// RFC 9112 §9.6: a client that ends its side may still read (`printf … | nc -N` does). The 101
 /// and the replies come, then FIN; without a Close frame it is 1006 to the handler.
 #[test]
@@ -495,20 +261,6 @@ fn half_a_close_right_behind_an_upgrade() {
         assert_eq!(calls.next_close(), (1006, String::new()));
         server.wait_until_empty();
     }
-}
-
-/// A request whose sender says at once that nothing more will come (as `nc -N` does) is
-/// answered all the same.
-#[test]
-fn plain_http_with_half_a_close() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
-    for request in [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), without(VERSION)] {
-        let mut client = server.connect();
-        client.send(&request);
-        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(client.read_last_response().status, 426);
-    }
-    server.wait_until_empty();
 }
 
 #[test]
