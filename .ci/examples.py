@@ -126,6 +126,52 @@ def check_listens_where_a_name_points():
             assert f'"{nowhere}"' in ended.stderr and "ADDR:PORT" in ended.stderr, ended.stderr
 
 
+def check_pages_of_other_sites_are_refused_unless_named():
+    for name in NAMES:
+        with ExampleServer(name) as server:
+            visit(client(server, path_of(name), origin=f"http://{server.address}"))
+            for origin in ("https://app.example", "null"):
+                with refused(403):
+                    visit(client(server, path_of(name), origin=origin))
+            server.stop()
+        named = ["--allow-origin", "https://app.example", "--allow-origin", "http://b.example:81"]
+        with ExampleServer(name, *named) as server:
+            for origin in ("https://app.example", "http://b.example:81"):
+                visit(client(server, path_of(name), origin=origin))
+            with refused(403):
+                visit(client(server, path_of(name), origin="http://app.example"))
+            server.stop()
+        with ExampleServer(name, "--allow-origin", "any") as server:
+            for origin in ("https://app.example", "null"):
+                visit(client(server, path_of(name), origin=origin))
+            server.stop()
+
+
+def check_load_balancers_find_an_answer():
+    for name in NAMES:
+        with ExampleServer(name) as server:
+            for request, status in [
+                ("OPTIONS / HTTP/1.0\r\n\r\n", 204),
+                ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 204),
+                ("GET /health HTTP/1.0\r\n\r\n", 200),
+                ("HEAD /health HTTP/1.0\r\n\r\n", 200),
+                ("GET /health HTTP/1.1\r\nHost: h\r\n\r\n", 200),
+            ]:
+                answer = exchange(server, request.encode()).decode()
+                assert answer.startswith(f"HTTP/1.1 {status} "), f"{name}: {request} {answer}"
+                assert answer.endswith("ok\n") == (status == 200 and request[0] == "G"), answer
+                assert "\r\nDate: " in answer and "\r\nConnection: close\r\n" in answer, answer
+            server.stop()
+
+
+def exchange(server, request):
+    """Everything the server answers to these bytes and a FIN."""
+    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as peer:
+        peer.sendall(request)
+        peer.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: peer.recv(4 * KIB), b""))
+
+
 def check_wrong_options_are_explained():
     for name in NAMES:
         for options, named in [
@@ -133,6 +179,8 @@ def check_wrong_options_are_explained():
             (["--max-message", "-1"], "-1"),
             (["--idle-timeout", "soon"], "--idle-timeout"),
             (["--colour"], "--colour"),
+            (["--allow-origin", "https://app.example/"], "--allow-origin"),
+            (["--allow-origin", "null"], "--allow-origin"),
         ]:
             ended = run(name, *options)
             assert ended.returncode == 2 and ended.stdout == "", ended
@@ -259,10 +307,12 @@ def check_chat_serves_its_page():
 
 def check_chat_lets_in_whom_it_should():
     with ExampleServer("chat", "--allow-origin", "https://chat.example") as server:
-        for origin in [None, f"http://{server.address}", "https://chat.example"]:
+        # https is what the page's origin is behind a proxy that adds TLS.
+        own = [f"http://{server.address}", f"https://{server.address}"]
+        for origin in [None, *own, "https://chat.example"]:
             with enter(server, "Ada", origin=origin) as websocket:
                 notice(websocket, "welcome")
-        for origin in [f"https://{server.address}", "http://evil.example", "null"]:
+        for origin in ["http://chat.example", "https://chat.example.evil", "http://evil.example", "null"]:
             with refused(403):
                 visit(enter(server, "Ada", origin=origin))
         for room, nick in [("", "Ada"), ("tea", ""), ("t" * 33, "Ada"), ("tea", "A" * 33), ("tea", "A\n")]:

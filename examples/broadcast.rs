@@ -4,18 +4,24 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use ringwire::{Conn, Handler, Message};
-use ringwire_examples::{Options, parse, serve};
+use ringwire::{Conn, Handler, Message, Offer, Request, Upgrade};
+use ringwire_examples::{AllowedOrigin, Options, parse, serve};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 const EVERYONE: &str = "everyone";
 
-struct Broadcast;
+struct Broadcast {
+    origins: Vec<AllowedOrigin>,
+}
 
 impl Handler for Broadcast {
     type State = ();
+
+    fn on_upgrade(&mut self, _request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<()> {
+        AllowedOrigin::allow(&self.origins, Upgrade::accept(()))
+    }
 
     fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
         conn.subscribe(EVERYONE);
@@ -28,5 +34,6 @@ impl Handler for Broadcast {
 
 fn main() -> ExitCode {
     let options: Options = parse("Publishes every message to everyone", "127.0.0.1:9002");
-    serve(&options, |_shard| Broadcast)
+    let origins = options.allow_origin.clone();
+    serve(&options, move |_shard| Broadcast { origins: origins.clone() })
 }

@@ -4,16 +4,22 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use ringwire::{Conn, Handler, Message};
-use ringwire_examples::{Options, parse, serve};
+use ringwire::{Conn, Handler, Message, Offer, Request, Upgrade};
+use ringwire_examples::{AllowedOrigin, Options, parse, serve};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-struct Echo;
+struct Echo {
+    origins: Vec<AllowedOrigin>,
+}
 
 impl Handler for Echo {
     type State = ();
+
+    fn on_upgrade(&mut self, _request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<()> {
+        AllowedOrigin::allow(&self.origins, Upgrade::accept(()))
+    }
 
     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
         conn.send(message);
@@ -22,5 +28,6 @@ impl Handler for Echo {
 
 fn main() -> ExitCode {
     let options: Options = parse("Echoes every message to its sender", "127.0.0.1:9001");
-    serve(&options, |_shard| Echo)
+    let origins = options.allow_origin.clone();
+    serve(&options, move |_shard| Echo { origins: origins.clone() })
 }

@@ -15,14 +15,18 @@ use crate::sys::RingConfig;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// A connection that has not finished its opening handshake by then is answered 408 and
-    /// closed; bytes dripping in do not extend it. Default 10,000: a handshake is one round
-    /// trip, and slow networks need seconds, not minutes.
+    /// closed, one on which nothing has come without an answer; bytes dripping in do not extend
+    /// it. Default 10,000: a handshake is one round trip, and slow networks need seconds, not
+    /// minutes.
     pub handshake_timeout_ms: u32,
-    /// Largest request head, else 431. Default 8,192, what nginx and Apache accept.
+    /// Largest request head, else 431. Default 16,384: two lines as long as nginx and Apache
+    /// accept them (8 KiB each), such as a Cookie and an Authorization, and Node's limit for the
+    /// whole head. A single field may take all of it.
     pub head_bytes_max: usize,
     /// Most header fields in a request, up to 128, else 431. Default 100, Apache's limit.
     pub headers_max: usize,
-    /// Longest request target, else 414. Default 4,096: half a head.
+    /// Longest request target, else 414. Default 8,192: nginx's limit for the request line, so
+    /// that what it lets through fits. RFC 9112 §3 recommends 8,000 at least.
     pub target_bytes_max: usize,
 
     /// Largest message, whole or in fragments, else close code 1009. Default 1 MiB, four
@@ -148,9 +152,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             handshake_timeout_ms: 10_000,
-            head_bytes_max: 8_192,
+            head_bytes_max: 16_384,
             headers_max: 100,
-            target_bytes_max: 4_096,
+            target_bytes_max: 8_192,
             message_bytes_max: 1 << 20,
             fragment_charge_bytes: 128,
             message_timeout_ms: 60_000,

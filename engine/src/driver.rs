@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 #[cfg(feature = "driver")]
 pub use crate::sys::{Listener, RingConfig, RingError, UringDriver, pin_to};
@@ -361,6 +362,14 @@ pub trait Driver {
 
     /// Milliseconds on a clock that never goes back; a few of granularity.
     fn now_ms(&self) -> u64;
+
+    /// The time of day, for the Date of HTTP responses. A simulated driver has another.
+    fn system_time() -> SystemTime
+    where
+        Self: Sized,
+    {
+        SystemTime::now()
+    }
 
     /// The peer's address, if the socket still has one. Costs a system call.
     fn peer_addr(socket: &Socket) -> Option<SocketAddr>

@@ -13,6 +13,7 @@
 //! - Write buffers are bounded: [`Conn::send`] says what became of a message.
 //! - Connections subscribe to **topics**; a publish reaches every subscriber on every shard,
 //!   its frame encoded once.
+//! - Pages of other sites are refused, until [`Upgrade::allow_origin`] names them.
 //! - Other threads have a [`Handle`].
 //!
 //! ```no_run
@@ -35,7 +36,7 @@
 //!
 //! # What it does not do
 //!
-//! No TLS (put a proxy in front), no HTTP beyond GET and HEAD without a body, no
+//! No TLS (put a proxy in front), no HTTP beyond one request without a body, no
 //! compression, no HTTP/2, no fallback for kernels without io_uring: starting says so.
 
 #[cfg(doctest)]
@@ -83,5 +84,6 @@ pub use handler::{Gap, Handler, Upgrade};
 pub use metrics::Metrics;
 pub use ringwire_proto::{
     CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
+    is_serialised_origin,
 };
 pub use server::{Builder, Running, Server};

@@ -41,9 +41,13 @@ metrics! {
     connections_refused,
     /// Slots in use now: handshakes, open and closing connections.
     connections_now,
+    /// Connections on which nothing had come when the handshake timeout was over, and which were
+    /// closed without a word: port scans, health checks by TCP, browsers that connect ahead.
+    connections_silent,
     /// Opening handshakes answered with 101.
     handshakes_accepted,
-    /// Requests answered with an error by the engine or refused by `on_upgrade`.
+    /// Requests answered with an error by the engine, its check of the origin included, or
+    /// refused by `on_upgrade`.
     handshakes_refused,
     /// Messages received.
     messages_received,

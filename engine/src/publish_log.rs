@@ -509,7 +509,7 @@ mod tests {
     #[test]
     fn bytes_nobody_holds_are_used_again() {
         let mut log = PublishLog::default();
-        let mut tick = |log: &mut PublishLog| {
+        let tick = |log: &mut PublishLog| {
             publish(log, A, b"frame");
             let tick = log.seal();
             let short = Rc::clone(tick.short());

@@ -10,6 +10,7 @@
 mod accept;
 mod closing;
 mod core;
+mod date;
 mod deadlines;
 mod fanout;
 #[cfg(any(test, feature = "sim"))]
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use self::accept::Accepting;
 pub(crate) use self::core::{Core, Publication};
+use self::date::Date;
 use crate::config::{Config, TickLimits};
 use crate::connections::Connections;
 use crate::driver::{Completion, Driver, Key, Wait};
@@ -85,6 +87,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             is_one_of_many: !links.readers.is_empty(),
             now_ms,
             judged_ms: now_ms,
+            date: Date::new(D::system_time),
             peer_addr: D::peer_addr,
             unacknowledged_bytes: D::unacknowledged_bytes,
             is_quiet: true,

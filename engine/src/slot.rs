@@ -620,12 +620,6 @@ impl<S> Session<S> {
         }
     }
 
-    /// Whether anything is to go out before the connection may end.
-    pub(crate) fn owes_output(&mut self, core: &mut Core) -> bool {
-        self.serve_published(core);
-        self.writes.unsent_bytes() > 0
-    }
-
     /// Has the shard look at this connection when the tick ends.
     #[inline]
     pub(crate) fn mark_dirty(&mut self, core: &mut Core) {

@@ -4,12 +4,10 @@
 
 mod harness;
 
-use std::iter::repeat_n;
-
 use harness::recorder::{Acts, recorded};
 use harness::requests::{CONNECTION, HOST, KEY, UPGRADE, VERSION, first_line, plus, with, without};
-use harness::{Echo, TestServer, handshake, ping, text};
-use ringwire::Config;
+use harness::{Echo, TestServer, assert_is_date, handshake, ping, text};
+use ringwire::{Config, Request, Response};
 
 /// A name to find the row by, what is sent, and the status it is answered with.
 type Attack = (&'static str, Vec<u8>, u16);
@@ -26,10 +24,22 @@ fn expect_refusals(attacks: &[Attack]) {
         let response = client.read_last_response();
         assert_eq!(response.status, *status, "{response:?}");
         assert_eq!(response.header("Connection"), Some("close"));
+        assert_is_date(&response);
         let length = response.header("Content-Length").expect("a body has a length");
-        assert_eq!(length, response.body.len().to_string(), "{response:?}");
+        if request.starts_with(b"HEAD ") {
+            // RFC 9110 §9.3.2, on every path.
+            assert_eq!(response.body, b"", "{response:?}");
+            assert_ne!(length, "0", "as for GET");
+        } else {
+            assert_eq!(length, response.body.len().to_string(), "{response:?}");
+        }
         match status {
-            405 => assert_eq!(response.header("Allow"), Some("GET, HEAD")),
+            405 => {
+                let refused = request.split(|&byte| byte == b' ').next().unwrap();
+                let allow = response.header("Allow").expect("RFC 9110 §15.5.6");
+                assert!(allow.split(", ").all(|method| method.as_bytes() != refused), "{allow}");
+                assert!(allow.starts_with("GET, "), "{allow}");
+            }
             426 => assert_eq!(response.header(UPGRADE), Some("websocket")),
             _ => {}
         }
@@ -47,12 +57,14 @@ fn request_lines() {
         ("POST", first_line("POST / HTTP/1.1"), 405),
         ("PUT", first_line("PUT / HTTP/1.1"), 405),
         ("CONNECT", first_line("CONNECT localhost:80 HTTP/1.1"), 405),
-        ("OPTIONS *", first_line("OPTIONS * HTTP/1.1"), 405),
+        ("PROPFIND *", first_line("PROPFIND * HTTP/1.1"), 405),
         ("TRACE", first_line("TRACE / HTTP/1.1"), 405),
         ("HEAD cannot upgrade", first_line("HEAD / HTTP/1.1"), 405),
         ("methods have a case", first_line("get / HTTP/1.1"), 405),
         ("an invented method", first_line("GETS / HTTP/1.1"), 405),
-        ("HTTP/1.0", first_line("GET / HTTP/1.0"), 400),
+        ("HTTP/1.0", first_line("GET / HTTP/1.0"), 426),
+        ("HEAD in HTTP/1.0", first_line("HEAD / HTTP/1.0"), 426),
+        ("POST in HTTP/1.0", first_line("POST / HTTP/1.0"), 405),
         ("HTTP/0.9", first_line("GET /"), 400),
         ("HTTP/2.0", first_line("GET / HTTP/2.0"), 400),
         ("HTTP/1.2", first_line("GET / HTTP/1.2"), 400),
@@ -64,6 +76,8 @@ fn request_lines() {
         ("no target", first_line("GET HTTP/1.1"), 400),
         ("target without slash", first_line("GET chat HTTP/1.1"), 400),
         ("asterisk", first_line("GET * HTTP/1.1"), 400),
+        ("asterisk for HEAD", first_line("HEAD * HTTP/1.1"), 400),
+        ("asterisk and more", first_line("OPTIONS ** HTTP/1.1"), 400),
         ("fragment in the target", first_line("GET /#top HTTP/1.1"), 400),
         ("target not in ASCII", first_line("GET /caf\u{e9} HTTP/1.1"), 400),
         ("two spaces", first_line("GET  / HTTP/1.1"), 400),
@@ -72,6 +86,115 @@ fn request_lines() {
         ("space in front", first_line(" GET / HTTP/1.1"), 400),
         ("empty line in front", first_line("\r\nGET / HTTP/1.1"), 400),
     ]);
+}
+
+/// Neither origin-form nor absolute-form (RFC 9112 §3.2), or with what has no place in a target
+/// (RFC 9110 §4.2). A query that looks like an absolute target leads nowhere.
+#[test]
+fn targets_that_are_none() {
+    let targets = [
+        "x?u=http://localhost/ws",
+        "://localhost/x",
+        "localhost:80",
+        "localhost/ws",
+        "?a=b",
+        "http:/ws",
+        "http:localhost/ws",
+        "http://",
+        "http:///path",
+        "http:///",
+        "http://?a=b",
+        "http://:80/path",
+        "http://user@localhost/",
+        "http://user:password@localhost/",
+        "http://localhost@evil.example/",
+        "http://@localhost/",
+        "http://localhost:65536/",
+        "http://localhost:-1/",
+        "http://localhost:http/",
+        "http://[::1/",
+        "http://::1/",
+        "http://[localhost]/",
+        "http://[fe80::1%25eth0]/",
+        "http://local%zzhost/",
+        "http://localhost%/",
+        "http://a,b/",
+        "http://localhost\\@evil.example/",
+        "http://localhost#fragment",
+        "http://localhost/#fragment",
+        "http://localhost?a#fragment",
+        "/#fragment",
+        "ftp://localhost/",
+        "file:///etc/passwd",
+        "javascript://localhost/",
+        "httpx://localhost/",
+        "x-ws://localhost/",
+    ];
+    let get = targets.map(|target| (target, first_line(&format!("GET {target} HTTP/1.1")), 400));
+    let head = targets.map(|target| (target, first_line(&format!("HEAD {target} HTTP/1.1")), 400));
+    expect_refusals(&[get, head].concat());
+}
+
+/// RFC 9110 §9.3.2: whatever is wrong, the answer to HEAD has no body.
+#[test]
+fn a_head_request_never_gets_a_body() {
+    let head = |lines: &str| format!("HEAD / HTTP/1.1\r\n{lines}\r\n").into_bytes();
+    let long = "a".repeat(9_000);
+    expect_refusals(&[
+        ("upgrade", first_line("HEAD / HTTP/1.1"), 405),
+        ("no Host", head(""), 400),
+        ("a body", head("Host: a\r\nContent-Length: 5\r\n"), 400),
+        ("a long target", first_line(&format!("HEAD /{long} HTTP/1.1")), 414),
+        ("a target without end", format!("HEAD /{}", "a".repeat(100_000)).into_bytes(), 414),
+        ("a head without end", head(&format!("X: {}", "a".repeat(100_000))), 431),
+        ("many headers", head(&"X: 1\r\n".repeat(200)), 431),
+        ("bare LF", b"HEAD / HTTP/1.1\nHost: a\r\n\r\n".to_vec(), 400),
+        ("HTTP/2.0", first_line("HEAD / HTTP/2.0"), 400),
+        ("folded", head("Host: a\r\n b\r\n"), 400),
+        ("plain, refused by default", head("Host: a\r\n"), 426),
+        ("a proxy took Upgrade away", first_line("HEAD / HTTP/1.0"), 426),
+    ]);
+}
+
+/// What a plain `proxy_pass` of nginx makes of a browser's handshake, byte for byte: HTTP/1.0 and
+/// `Connection: close` before 1.29.7, HTTP/1.1 since; Upgrade and Connection are dropped. The
+/// answer says which lines are missing.
+#[test]
+fn a_handshake_that_lost_its_parts_behind_a_proxy() {
+    let rest = "Pragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: Mozilla/5.0\r\n\
+        Origin: http://chat.example\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+    let heads = [
+        ("GET /ws HTTP/1.0\r\nHost: 127.0.0.1:9001\r\nConnection: close\r\n", 426),
+        ("GET /ws HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nConnection: keep-alive\r\n", 426),
+        ("GET /ws HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nConnection: close\r\n", 426),
+        ("GET /ws HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n", 426),
+        // One or two of the three lines are there.
+        ("GET /ws HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n", 426),
+        ("GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: close\r\n", 400),
+        ("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n", 426),
+    ];
+    // The answer comes before the application is asked.
+    let page = |_: &Request<'_>| Response::new(200);
+    let acts = Acts { request: page, ..Acts::default() };
+    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    for (head, status) in heads {
+        let mut client = server.connect();
+        client.send(format!("{head}{rest}").as_bytes());
+        let response = client.read_last_response();
+        assert_eq!(response.status, status, "{head}");
+        assert_eq!(response.header("Content-Type"), Some("text/plain"));
+        let body = String::from_utf8(response.body).unwrap();
+        for line in [
+            "proxy_http_version 1.1;",
+            "proxy_set_header Upgrade $http_upgrade;",
+            "proxy_set_header Connection \"upgrade\";",
+        ] {
+            assert!(body.contains(line), "{head}{body}");
+        }
+    }
+    assert_eq!(server.handle().metrics().handshakes_refused, heads.len() as u64);
 }
 
 #[test]
@@ -150,10 +273,23 @@ fn hosts_and_origins() {
         ("Host with a path", with(HOST, &["Host: a.example/path"]), 400),
         ("Host with a user", with(HOST, &["Host: user@a.example"]), 400),
         ("Host with a space", with(HOST, &["Host: a example"]), 400),
+        ("Host with a comma", with(HOST, &["Host: a.example,b.example"]), 400),
+        ("Host with a bad port", with(HOST, &["Host: a.example:x"]), 400),
+        ("Host with a port too high", with(HOST, &["Host: a.example:65536"]), 400),
+        ("Host is only a port", with(HOST, &["Host: :80"]), 400),
+        ("Host in IPv6 without brackets", with(HOST, &["Host: ::1"]), 400),
+        ("Host in half a bracket", with(HOST, &["Host: [::1"]), 400),
+        ("Host with a bad escape", with(HOST, &["Host: a%zz"]), 400),
+        ("Host is a URI", with(HOST, &["Host: http://a.example"]), 400),
         ("Host not in ASCII", with(HOST, &["Host: caf\u{e9}.example"]), 400),
         ("Origin repeated", plus("Origin: http://a\r\nOrigin: http://b\r\n"), 400),
         ("empty Origin", plus("Origin: \r\n"), 400),
         ("Origin not in ASCII", plus("Origin: http://caf\u{e9}.example\r\n"), 400),
+        (
+            "two Origins, one of them here",
+            plus("Origin: http://localhost\r\nOrigin: null\r\n"),
+            400,
+        ),
         ("Origin with a space", plus("Origin: http://a.example http://b.example\r\n"), 400),
     ]);
 }
@@ -214,34 +350,17 @@ fn sizes() {
     let long = |bytes: usize| "a".repeat(bytes);
     let headers = |count: usize| (0..count).map(|i| format!("X-{i}: 1\r\n")).collect::<String>();
     expect_refusals(&[
-        ("a target over its limit", first_line(&format!("GET /{} HTTP/1.1", long(4_096))), 414),
-        ("a first line over 8 KiB", first_line(&format!("GET /{} HTTP/1.1", long(9_000))), 414),
+        ("a target over its limit", first_line(&format!("GET /{} HTTP/1.1", long(8_192))), 414),
+        ("a first line over 16 KiB", first_line(&format!("GET /{} HTTP/1.1", long(17_000))), 414),
         ("a first line without end", [b'a'].repeat(100_000), 414),
-        ("one value of 8 KiB", plus(format!("Cookie: {}\r\n", long(8_192))), 431),
-        ("one name of 8 KiB", plus(format!("{}: 1\r\n", long(8_192))), 431),
+        ("one value of 16 KiB", plus(format!("Cookie: {}\r\n", long(16_384))), 431),
+        ("one name of 16 KiB", plus(format!("{}: 1\r\n", long(16_384))), 431),
+        ("two values of 8 KiB", plus(format!("Cookie: {}\r\n", long(8_192)).repeat(2)), 431),
         ("a head without end", plus(format!("Cookie: {}", long(100_000))), 431),
         ("over 100 headers", plus(headers(96)), 431),
         ("over 128 headers", plus(headers(200)), 431),
-        ("over 8 KiB of short headers", plus(headers(900)), 431),
-        (
-            "nothing but commas",
-            plus(format!("Sec-WebSocket-Protocol: {}\r\n", ",".repeat(7_000))),
-            400,
-        ),
+        ("over 16 KiB of short headers", plus(headers(1_800)), 431),
     ]);
-}
-
-/// In one byte at a time the verdict is the same, and finding it costs no more: no byte of
-/// the head is looked at twice (CVE-2023-43669 was a head parsed anew with each read).
-#[test]
-fn a_head_without_end_dripped_in_bytes() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
-    let mut client = server.connect();
-    for byte in handshake().into_iter().take(60).chain(repeat_n(b'a', 8_192)) {
-        client.send(&[byte]);
-    }
-    assert_eq!(client.read_last_response().status, 431);
-    server.assert_serves();
 }
 
 #[test]
@@ -249,9 +368,7 @@ fn subprotocols_that_are_no_list_of_distinct_tokens() {
     let protocols = |list: &str| plus(format!("Sec-WebSocket-Protocol: {list}\r\n"));
     let too_many: Vec<String> = (0..40).map(|i| format!("p{i}")).collect();
     expect_refusals(&[
-        ("empty", protocols(""), 400),
-        ("empty element", protocols("chat,,superchat"), 400),
-        ("trailing comma", protocols("chat,"), 400),
+        ("an empty element between two of one name", protocols("chat,,chat"), 400),
         ("no token", protocols("chat/1"), 400),
         ("two words", protocols("super chat"), 400),
         ("quoted", protocols("\"chat\""), 400),
@@ -279,48 +396,4 @@ fn much_behind_a_refused_upgrade_is_dropped_unseen() {
     let metrics = server.handle().metrics();
     assert_eq!((metrics.violations, metrics.messages_received), (0, 0));
     assert_eq!((metrics.handshakes_refused, metrics.handshakes_accepted), (3, 0));
-}
-
-/// The deadline is for the whole head: bytes dripping in do not extend it (RFC 9110
-/// §15.5.9).
-#[test]
-fn slowloris() {
-    let config = Config { handshake_timeout_ms: 300, ..Config::default() };
-    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
-    let begins: [(&str, &[u8]); 4] = [
-        ("first line", b"GET /"),
-        ("header", b"GET / HTTP/1.1\r\nX-Slow: "),
-        ("many headers", b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nX: "),
-        ("all but the last byte", &handshake()[..handshake().len() - 1]),
-    ];
-    for (name, begin) in begins {
-        println!("dripping: {name}");
-        let mut client = server.connect();
-        client.send(begin);
-        if name == "all but the last byte" {
-            assert_eq!(client.read_last_response().status, 408);
-        } else {
-            client.drip_until_answered(repeat_n(b'a', 1_500));
-            assert_eq!(client.read_last_response().status, 408);
-        }
-        server.assert_serves();
-    }
-    let mut silent = server.connect();
-    assert_eq!(silent.read_last_response().status, 408);
-    server.assert_serves();
-}
-
-#[test]
-fn leaving_in_the_middle_of_the_handshake_frees_everything() {
-    let Some((server, calls)) = recorded(Config::default(), Acts::default()) else { return };
-    for cut in 0..handshake().len() {
-        let mut client = server.connect();
-        client.send(&handshake()[..cut]);
-        if cut % 2 == 0 {
-            client.reset();
-        }
-    }
-    server.wait_until_empty();
-    server.assert_serves();
-    assert_eq!(calls.rest(server).len(), 3, "open, message and close of assert_serves");
 }

@@ -10,29 +10,17 @@ mod page;
 use std::process::ExitCode;
 
 use admission::Guest;
-use clap::Parser;
 use line::Line;
 use mimalloc::MiMalloc;
 use notice::Notice;
 use ringwire::{CloseCode, Conn, Handler, Message, Offer, Request, Response, Upgrade};
-use ringwire_examples::{Options, parse, serve_then};
+use ringwire_examples::{AllowedOrigin, Options, parse, serve_then};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-#[derive(Parser)]
-struct ChatOptions {
-    #[command(flatten)]
-    options: Options,
-
-    /// Origin of a page elsewhere that may connect too, like https://chat.example (such as this
-    /// server's own behind a proxy that adds TLS); repeatable
-    #[arg(long, value_name = "ORIGIN")]
-    allow_origin: Vec<String>,
-}
-
 struct Chat {
-    origins_allowed: Vec<String>,
+    origins: Vec<AllowedOrigin>,
 }
 
 impl Handler for Chat {
@@ -43,8 +31,8 @@ impl Handler for Chat {
     }
 
     fn on_upgrade(&mut self, request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<Guest> {
-        match self.admit(request) {
-            Ok(guest) => Upgrade::accept(guest),
+        match admit(request) {
+            Ok(guest) => AllowedOrigin::allow(&self.origins, Upgrade::accept(guest)),
             Err(response) => Upgrade::refuse(response),
         }
     }
@@ -78,24 +66,19 @@ impl Handler for Chat {
     }
 }
 
-impl Chat {
-    fn admit(&self, request: &Request<'_>) -> Result<Guest, Response> {
-        if request.path() != page::SOCKET_PATH {
-            return Err(page::not_found());
-        }
-        if !admission::may_connect(request.origin(), request.host(), &self.origins_allowed) {
-            return Err(page::sentence(403, "This page's origin may not connect.\n"));
-        }
-        let room = request.query_param("room").unwrap_or_default();
-        let nick = request.query_param("nick").unwrap_or_default();
-        Guest::new(&room, &nick).map_err(|reason| page::sentence(400, reason))
+fn admit(request: &Request<'_>) -> Result<Guest, Response> {
+    if request.path() != page::SOCKET_PATH {
+        return Err(page::not_found());
     }
+    let room = request.query_param("room").unwrap_or_default();
+    let nick = request.query_param("nick").unwrap_or_default();
+    Guest::new(&room, &nick).map_err(|reason| page::sentence(400, reason))
 }
 
 fn main() -> ExitCode {
-    let ChatOptions { options, allow_origin } =
-        parse("Chat rooms with a page at /", "127.0.0.1:8080");
-    let chat = move |_shard| Chat { origins_allowed: allow_origin.clone() };
+    let options: Options = parse("Chat rooms with a page at /", "127.0.0.1:8080");
+    let origins = options.allow_origin.clone();
+    let chat = move |_shard| Chat { origins: origins.clone() };
     serve_then(&options, chat, |address| {
         tracing::info!("open http://{address}/ in two tabs of a browser");
     })

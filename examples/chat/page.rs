@@ -32,6 +32,8 @@ pub(crate) fn respond(path: &str) -> Response {
         "/style.css" => answer(200, "text/css; charset=utf-8", STYLE),
         "/script.js" => answer(200, "text/javascript; charset=utf-8", SCRIPT),
         "/icon.svg" => answer(200, "image/svg+xml", ICON),
+        // For the health checks of load balancers.
+        "/health" => sentence(200, "ok\n"),
         // A 426 names what it asks for (RFC 9110 §15.5.22).
         SOCKET_PATH => with(sentence(426, "The chat's page is at /\n"), "Upgrade", "websocket"),
         _ => not_found(),

@@ -4,7 +4,9 @@
 //! Nothing here knows what a message means.
 
 mod options;
+mod origins;
 mod serve;
 
 pub use options::{Options, parse};
+pub use origins::AllowedOrigin;
 pub use serve::{serve, serve_then};

@@ -37,6 +37,10 @@ pub struct Options {
     /// Most that may wait for a slow client; one that would be owed more is closed with 1013
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().write_bytes_max)]
     pub max_backpressure: usize,
+
+    /// Origin of pages elsewhere that may connect too, `https://app.example`, or `any`; repeatable
+    #[arg(long, value_name = "ORIGIN|any")]
+    pub allow_origin: Vec<crate::AllowedOrigin>,
 }
 
 impl Options {

@@ -198,6 +198,22 @@ fn heads() -> Vec<(&'static str, Vec<u8>)> {
         ("line-feed-bare", with("\r\nHost", "\nHost")),
         ("fold", with("Host: ", "Host:\r\n ")),
         ("high-bytes", with("chat", "\u{80}\u{ff}")),
+        ("origin-null", with("Host: ", "Origin: null\r\nHost: ")),
+        ("origin-https", with("Host: ", "Origin: https://a.example:443\r\nHost: ")),
+        ("protocol-none", with("chat, v2", ", ,")),
+        ("connection-commas", with("Connection: Upgrade", "Connection: ,, keep-alive,,upgrade,")),
+        ("proxy-http10", {
+            let lost =
+                text.replace("Upgrade: websocket\r\nConnection: Upgrade", "Connection: close");
+            lost.replace("HTTP/1.1", "HTTP/1.0").into_bytes()
+        }),
+        ("proxy-no-upgrade", with("Upgrade: websocket\r\n", "")),
+        ("target-no-path", with("/ws?a=b%20c", "ws://b.example:80?next=/ws")),
+        ("target-user", with("/ws", "http://a@b.example/ws")),
+        ("target-in-query", with("/ws", "x?u=http://b.example/ws")),
+        ("target-v6", with("/ws", "HTTPS://[2001:db8::1]:443/ws")),
+        ("options", b"OPTIONS * HTTP/1.0\r\n\r\n".to_vec()),
+        ("host-port", with("a.example", "a.example:65536")),
         (
             "response",
             b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n".to_vec(),

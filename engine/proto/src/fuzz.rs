@@ -8,7 +8,7 @@ pub mod naive;
 use alloc::vec::Vec;
 
 use crate::{
-    Close, Event, HeadLimits, HeadScan, Incoming, IncomingLimits, ProtocolError, Request,
+    Close, Event, HeadLimits, HeadScan, Incoming, IncomingLimits, Method, ProtocolError, Request,
     RequestError, Role, http, mask,
 };
 use naive::Heard;
@@ -48,13 +48,11 @@ pub fn handshake(data: &[u8]) {
     let Ok(request) = Request::parse(head, &limits) else {
         return;
     };
-    assert!(request.path().starts_with('/'));
-    assert!(!request.host().is_empty());
-    assert!(request.headers().count() <= limits.headers_max);
-    let _ = request.query_param("a");
-    let _ = http::is_same_origin(request.origin().unwrap_or("null"), "http", request.host());
+    check_request(&request, &limits);
+    assert_eq!(http::is_head_request(head), request.method() == Method::Head);
     match request.upgrade() {
         Ok(Some(offer)) => {
+            assert!(request.method() == Method::Get && !request.is_http_1_0());
             let protocol = offer.protocols().next();
             let mut out = Vec::new();
             crate::accept_response(&mut out, &offer, protocol, &[]).expect("it was offered");
@@ -63,6 +61,32 @@ pub fn handshake(data: &[u8]) {
         Ok(None) => {}
         Err(error) => assert!((400..500).contains(&error.status())),
     }
+}
+
+/// What always holds of a request that was parsed: its parts lie where RFC 3986 says.
+fn check_request(request: &Request<'_>, limits: &HeadLimits) {
+    let (target, host, path) = (request.target(), request.host(), request.path());
+    if target == "*" {
+        assert_eq!((path, request.method()), ("*", Method::Options));
+    } else {
+        assert!(path.starts_with('/') && !path.contains(['?', '#']));
+    }
+    // A path that was sent is what stands behind the host, before the first `?`.
+    let query_bytes = request.query().map_or(0, |query| query.len() + 1);
+    let before_query = &target[..target.len() - query_bytes];
+    match before_query.split_once("://").filter(|_| !target.starts_with('/')) {
+        Some((_, rest)) => assert!(rest == host || rest.strip_prefix(host) == Some(path)),
+        None => assert_eq!(before_query, path),
+    }
+    assert!(!host.is_empty() || request.is_http_1_0());
+    assert!(!host.contains(['@', '/', '?', '#', '\\', ',']));
+    assert!(request.headers().count() <= limits.headers_max);
+    let _ = request.query_param("a");
+    let origin = request.origin().unwrap_or("null");
+    let is_same = ["http", "https"].iter().any(|scheme| http::is_same_origin(origin, scheme, host));
+    assert_eq!(http::is_origin_of_host(origin, host), is_same);
+    assert!(!is_same || !host.is_empty());
+    let _ = http::is_serialised_origin(origin);
 }
 
 /// Close payloads: what is accepted can be sent, and says the same when it comes back.

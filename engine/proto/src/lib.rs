@@ -107,7 +107,8 @@ pub use handshake::{
     client_request,
 };
 pub use http::{
-    HeadLimits, HeadScan, InvalidHeader, Method, Request, RequestError, Response, is_same_origin,
+    HeadLimits, HeadScan, InvalidHeader, Method, Request, RequestError, Response, is_head_request,
+    is_origin_of_host, is_same_origin, is_serialised_origin,
 };
 pub use incoming::{Incoming, IncomingLimits};
 pub use message::Message;

@@ -43,11 +43,17 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
-    /// The request head did not come in time (RFC 9110 §15.5.9).
+    /// The request head did not come in time (RFC 9110 §15.5.9). Who has not begun one is no client
+    /// that waits for an answer, and gets none.
     pub(super) fn time_out_opening(&mut self, key: Key) {
         let slot = self.connections.get_mut(key).expect("its deadline goes with it");
+        if slot.session.pending.is_none() {
+            self.core.metrics.connections_silent += 1;
+            return self.cut_off(key, CloseCode::ABNORMAL, "timeout");
+        }
         self.core.metrics.handshakes_refused += 1;
-        respond(&mut self.core, &mut slot.session, &Response::new(408), false);
+        // Without a body, since it may answer a HEAD.
+        respond(&mut self.core, &mut slot.session, &Response::new(408), true);
     }
 
     /// Ends a connection without further words: the peer is gone, or out of time.

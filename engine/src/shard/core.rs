@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ringwire_proto::frame_header_bytes;
 use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
+use super::date::Date;
 use crate::config::{Config, TickLimits};
 use crate::driver::{Key, Socket};
 use crate::forward::Forward;
@@ -50,6 +51,8 @@ pub(crate) struct Core {
     /// The time by which everything that had completed has been looked at: deadlines are judged
     /// by it, so that nobody is ended for silence while his bytes wait in a queue of ours.
     pub(crate) judged_ms: u64,
+    /// What responses say of the time.
+    pub(super) date: Date,
     pub(crate) peer_addr: fn(&Socket) -> Option<SocketAddr>,
     pub(crate) unacknowledged_bytes: fn(&Socket) -> u32,
     /// Nothing has happened since memory was last given back that took much of it.

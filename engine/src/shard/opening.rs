@@ -2,13 +2,14 @@
 //! a request head to 101, or to a response and the end of the connection.
 //! A connection answered with anything but 101 never becomes a WebSocket.
 
-use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response, accept_response};
+use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response};
+use ringwire_proto::{accept_response, is_head_request};
 
 use super::deadlines::look_anew;
 use super::receive::{Failure, panicked, take_frames};
 use super::{Core, guard};
 use crate::conn::Conn;
-use crate::handler::{Answer, Handler};
+use crate::handler::{Accept, Answer, Handler};
 use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
 
 /// Room for a response's head; a body grows it.
@@ -41,7 +42,7 @@ pub(super) fn take_head<H: Handler>(
             None
         }
         Err(error) => {
-            refuse(core, &mut slot.session, &error);
+            refuse(core, &mut slot.session, &error, is_head_request(input));
             None
         }
     }
@@ -59,14 +60,14 @@ fn take_request<H: Handler>(
     let request = match Request::parse(head, &core.head_limits) {
         Ok(request) => request,
         Err(error) => {
-            refuse(core, &mut slot.session, &error);
+            refuse(core, &mut slot.session, &error, is_head_request(head));
             return None;
         }
     };
     match request.upgrade() {
         Ok(Some(offer)) => upgrade(handler, core, &mut slot.session, &request, &offer),
         Ok(None) => answer_request(handler, core, &mut slot.session, &request),
-        Err(error) => refuse(core, &mut slot.session, &error),
+        Err(error) => refuse(core, &mut slot.session, &error, is_head(&request)),
     }
     if slot.session.stage != Stage::Open {
         return None;
@@ -88,13 +89,18 @@ fn upgrade<H: Handler>(
         core.metrics.panics += 1;
         return respond(core, session, &Response::new(500), false);
     };
-    let (state, protocol, headers) = match upgrade.answer {
-        Answer::Accept { state, protocol, headers } => (state, protocol, headers),
+    let Accept { state, protocol, headers, origins } = match upgrade.answer {
+        Answer::Accept(accept) => accept,
         Answer::Refuse(response) => {
             core.metrics.handshakes_refused += 1;
             return respond(core, session, &response, false);
         }
     };
+    if !origins.admit(request.origin(), request.host()) {
+        core.metrics.handshakes_refused += 1;
+        drop_state(core, state);
+        return respond(core, session, &refused_origin(), false);
+    }
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let accepted = session.writes.append(&mut core.pool, RESPONSE_BYTES, |out| {
@@ -102,6 +108,7 @@ fn upgrade<H: Handler>(
     });
     if let Err(error) = accepted {
         tracing::error!(%error, "on_upgrade accepted with what cannot be sent");
+        drop_state(core, state);
         return respond(core, session, &Response::new(500), false);
     }
     core.metrics.handshakes_accepted += 1;
@@ -110,6 +117,25 @@ fn upgrade<H: Handler>(
     look_anew(core, session);
     session.mark_dirty(core);
 }
+
+/// Drops the state of a connection that is not opened: the application's code, too.
+#[cold]
+fn drop_state<S>(core: &mut Core, state: S) {
+    if guard(|| drop(state)).is_none() {
+        core.metrics.panics += 1;
+    }
+}
+
+/// A page of another origin (RFC 6455 §10.2). The body is for the developer whose page it is.
+fn refused_origin() -> Response {
+    Response::new(403).body("text/plain", REFUSED_ORIGIN.as_bytes())
+}
+
+const REFUSED_ORIGIN: &str = "Pages of this origin may not open a WebSocket here.\n\
+It is not the origin of the host that was asked for. The server's application can let it in:\n\
+\x20   Upgrade::accept(state).allow_origin(\"https://app.example\")\n\
+If it is the server's own origin, a proxy has changed Host. nginx needs this line:\n\
+\x20   proxy_set_header Host $http_host;\n";
 
 fn open<H: Handler>(
     handler: &mut H,
@@ -127,17 +153,26 @@ fn answer_request<H: Handler>(
     session: &mut Session<H::State>,
     request: &Request<'_>,
 ) {
+    if request.method() == Method::Options {
+        // Of no resource in particular (RFC 9110 §9.3.7): a load balancer asks whether we live.
+        let response = Response::new(204).header("Allow", "GET, HEAD, OPTIONS");
+        return respond(core, session, &response.expect("a token and a value"), false);
+    }
     let response = guard(|| handler.on_request(request)).unwrap_or_else(|| {
         core.metrics.panics += 1;
         Response::new(500)
     });
-    respond(core, session, &response, request.method() == Method::Head);
+    respond(core, session, &response, is_head(request));
 }
 
 /// The request itself is at fault.
-fn refuse<S>(core: &mut Core, session: &mut Session<S>, error: &RequestError) {
+fn refuse<S>(core: &mut Core, session: &mut Session<S>, error: &RequestError, head_only: bool) {
     core.metrics.handshakes_refused += 1;
-    respond(core, session, &error.response(), false);
+    respond(core, session, &error.response(), head_only);
+}
+
+fn is_head(request: &Request<'_>) -> bool {
+    request.method() == Method::Head
 }
 
 /// Queues a response; the connection ends when it is out (RFC 9112 §9.6, `Connection:
@@ -148,7 +183,8 @@ pub(super) fn respond<S>(
     response: &Response,
     head_only: bool,
 ) {
-    session.writes.append(&mut core.pool, RESPONSE_BYTES, |out| response.write(out, head_only));
+    let Core { pool, date, .. } = core;
+    session.writes.append(pool, RESPONSE_BYTES, |out| response.write(out, head_only, date.now()));
     session.expect_no_more(core);
     session.enter_closing(core);
 }

@@ -94,14 +94,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         };
         let session = &mut slot.session;
         session.peer_side = PeerSide::Ended;
-        let owes_output = session.owes_output(&mut self.core);
         match session.stage {
-            Stage::Closing => session.mark_dirty(&mut self.core),
-            Stage::Open if owes_output => {
+            Stage::Open => {
+                session.serve_published(&mut self.core);
                 session.unsubscribe_all(&mut self.core);
                 session.enter_closing(&mut self.core);
             }
-            Stage::Opening | Stage::Open | Stage::Draining => {
+            Stage::Closing => session.mark_dirty(&mut self.core),
+            Stage::Opening | Stage::Draining => {
                 return self.cut_off(key, CloseCode::ABNORMAL, "");
             }
             Stage::Dying => {}

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use super::Outstanding;
 use super::dice::Dice;
@@ -578,6 +579,11 @@ impl Driver for SimDriver {
 
     fn now_ms(&self) -> u64 {
         self.kernel.now_ms.get()
+    }
+
+    fn system_time() -> SystemTime {
+        // The same in every run.
+        SystemTime::UNIX_EPOCH
     }
 
     fn peer_addr(_socket: &Socket) -> Option<SocketAddr> {

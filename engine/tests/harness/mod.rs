@@ -177,6 +177,18 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     fields.into_iter().find_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
 }
 
+/// There is one Date, and it is an IMF-fixdate (RFC 9110 §5.6.7, §6.6.1).
+pub fn assert_is_date(response: &LastResponse) {
+    let dates = response.head.lines().filter_map(|line| line.strip_prefix("Date: "));
+    let [date] = dates.collect::<Vec<_>>()[..] else { panic!("{}", response.head) };
+    let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+    assert_eq!(date.len(), now.len(), "{date}");
+    let sent = httpdate::parse_http_date(date).expect("an IMF-fixdate");
+    assert_eq!(httpdate::fmt_http_date(sent), date);
+    let age = std::time::SystemTime::now().duration_since(sent).expect("not from the future");
+    assert!(age < PATIENCE * 2, "{date} is {age:?} old");
+}
+
 /// A frame of the server: its first byte and its payload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerFrame {

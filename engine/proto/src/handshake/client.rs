@@ -7,7 +7,7 @@ use core::{fmt, mem::MaybeUninit};
 
 use super::{KEY_BYTES, OWN_HEADERS, accept_for, encode};
 use crate::http::{
-    Fields, HEADERS_MAX, HeadLimits, HeadScan, InvalidHeader, is_token,
+    Fields, HEADERS_MAX, HeadLimits, HeadScan, InvalidHeader, is_token, list,
     response::{append_header, check_header},
 };
 
@@ -133,7 +133,7 @@ pub fn check_response<'a>(
         Ok(Some(value)) if value == accept_for(&key_text(key)) => {}
         _ => return Err(ResponseError::Accept),
     }
-    if fields.values("Sec-WebSocket-Extensions").next().is_some() {
+    if fields.values("Sec-WebSocket-Extensions").flat_map(list).next().is_some() {
         return Err(ResponseError::Extension);
     }
     match fields.only("Sec-WebSocket-Protocol") {

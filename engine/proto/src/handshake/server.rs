@@ -45,20 +45,31 @@ impl<'a> Offer<'a> {
 
 impl<'a> Request<'a> {
     /// The client's offer, if the request asks for a WebSocket connection (RFC 6455 §4.2.1);
-    /// `None` for plain HTTP.
+    /// `None` for plain HTTP. OPTIONS asks what there is, never for that, and HTTP/1.0 knows no
+    /// Upgrade (RFC 9110 §7.8).
     ///
     /// Extensions on offer are ignored, whatever they look like: none is ever agreed to.
     ///
     /// # Errors
     ///
-    /// It asks for one, but not as the RFC says.
+    /// It asks for one, but not as the RFC says. Also when only the Sec-WebSocket fields are left of
+    /// a handshake, which is what a proxy makes of it that was not told to pass it on.
     pub fn upgrade(&self) -> Result<Option<Offer<'a>>, RequestError> {
         let fields = self.headers();
-        if !fields.list_has("Upgrade", "websocket") {
+        let is_upgrade = fields.list_has("Upgrade", "websocket") && !self.is_http_1_0();
+        let has = |name| fields.values(name).next().is_some();
+        let is_handshake = has("Sec-WebSocket-Key") || has("Sec-WebSocket-Version");
+        if self.method() == Method::Options || !(is_upgrade || is_handshake) {
             return Ok(None);
         }
+        if self.is_http_1_0() {
+            return Err(RequestError::UpgradeVersion);
+        }
+        if !is_upgrade {
+            return Err(RequestError::Upgrade);
+        }
         if self.method() != Method::Get {
-            return Err(RequestError::Method);
+            return Err(RequestError::UpgradeMethod);
         }
         if !fields.list_has("Connection", "upgrade") {
             return Err(RequestError::Connection);
@@ -77,6 +88,7 @@ impl<'a> Request<'a> {
 
 /// §4.1: "The elements that comprise this value MUST be non-empty strings with characters in the
 /// range U+0021 to U+007E not including separator characters [...] and MUST all be unique strings."
+/// Empty elements of a list are none of its elements (RFC 9110 §5.6.1.2).
 fn check_protocols(fields: &Fields<'_>) -> Result<(), RequestError> {
     let mut seen: [&[u8]; PROTOCOLS_MAX] = [&[]; PROTOCOLS_MAX];
     for (count, protocol) in fields.values("Sec-WebSocket-Protocol").flat_map(list).enumerate() {

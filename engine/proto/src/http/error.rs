@@ -13,11 +13,12 @@ pub enum RequestError {
     /// Not HTTP: bad request line, bare CR or LF, NUL, bad header name or value (RFC 9112 §2.2,
     /// §3, §5). 400.
     Malformed,
-    /// A version other than HTTP/1.1 (RFC 6455 §4.1). 400.
+    /// A version other than HTTP/1.1 and 1.0 (RFC 9112 §2.3). 400.
     HttpVersion,
-    /// A request target that is neither a path nor an absolute URI (RFC 9112 §3.2). 400.
+    /// A request target that is neither a path nor an absolute URI of http, https, ws or wss, or
+    /// one with userinfo or a fragment (RFC 9112 §3.2, RFC 9110 §4.2). 400.
     Target,
-    /// Host missing, empty, repeated or malformed (RFC 9112 §3.2). 400.
+    /// Host missing (but in HTTP/1.0), empty, repeated or malformed (RFC 9112 §3.2). 400.
     Host,
     /// Origin repeated or not visible ASCII: no policy could judge it (RFC 6454 §7). 400.
     Origin,
@@ -26,22 +27,29 @@ pub enum RequestError {
     /// A request with a body, announced by its length or by Transfer-Encoding; bodies are not read
     /// here (RFC 9110 §7.8). 400.
     Body,
-    /// A method other than GET and HEAD, or than GET for an upgrade (RFC 6455 §4.1). 405.
+    /// A method other than GET, HEAD and OPTIONS (RFC 9110 §15.5.6). 405.
     Method,
+    /// A HEAD that asks for a WebSocket (RFC 6455 §4.1). 405.
+    UpgradeMethod,
     /// The request target is too long (RFC 9110 §15.5.15). 414.
     TargetTooLong,
     /// The head is too long (RFC 6585 §5). 431.
     HeadTooLong,
     /// Too many header fields (RFC 6585 §5). 431.
     TooManyHeaders,
+    /// An opening handshake in HTTP/1.0, where Upgrade means nothing (RFC 9110 §7.8). 426.
+    UpgradeVersion,
+    /// The Sec-WebSocket fields of an opening handshake without `Upgrade: websocket`: a proxy has
+    /// taken it away. 426.
+    Upgrade,
     /// `Upgrade: websocket` without `Connection: upgrade` (RFC 6455 §4.2.1). 400.
     Connection,
     /// Sec-WebSocket-Version missing, repeated or not 13 (RFC 6455 §4.4). 426.
     WebSocketVersion,
     /// Sec-WebSocket-Key missing, repeated or not 16 bytes in base64 (RFC 6455 §4.2.1). 400.
     WebSocketKey,
-    /// Sec-WebSocket-Protocol with an empty element, one that is no token, a duplicate, or too
-    /// many (RFC 6455 §4.1). 400.
+    /// Sec-WebSocket-Protocol with an element that is no token, a duplicate, or too many (RFC 6455
+    /// §4.1). 400.
     WebSocketProtocol,
 }
 
@@ -49,9 +57,9 @@ impl RequestError {
     /// The status of the answer.
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Method => 405,
+            Self::Method | Self::UpgradeMethod => 405,
             Self::TargetTooLong => 414,
-            Self::WebSocketVersion => 426,
+            Self::UpgradeVersion | Self::Upgrade | Self::WebSocketVersion => 426,
             Self::HeadTooLong | Self::TooManyHeaders => 431,
             _ => 400,
         }
@@ -61,36 +69,59 @@ impl RequestError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Malformed => "malformed request",
-            Self::HttpVersion => "HTTP version is not 1.1",
+            Self::HttpVersion => "HTTP version is neither 1.1 nor 1.0",
             Self::Target => "bad request target",
             Self::Host => "bad Host",
             Self::Origin => "bad Origin",
             Self::ContentLength => "bad Content-Length",
             Self::Body => "request body not accepted",
             Self::Method => "method not allowed",
+            Self::UpgradeMethod => "only GET can open a WebSocket",
             Self::TargetTooLong => "request target too long",
             Self::HeadTooLong => "request head too long",
             Self::TooManyHeaders => "too many header fields",
-            Self::Connection => "Connection lacks upgrade",
+            Self::UpgradeVersion => "WebSocket handshake in HTTP/1.0",
+            Self::Upgrade => "WebSocket handshake without Upgrade: websocket",
+            Self::Connection => "WebSocket handshake without Connection: upgrade",
             Self::WebSocketVersion => "Sec-WebSocket-Version is not 13",
             Self::WebSocketKey => "bad Sec-WebSocket-Key",
             Self::WebSocketProtocol => "bad Sec-WebSocket-Protocol",
         }
     }
 
-    /// The whole answer, with the headers its status asks for.
+    /// The whole answer, with the headers its status asks for. Its body is the reason, and what to
+    /// do about it where somebody can.
     pub fn response(&self) -> Response {
-        let response = Response::new(self.status()).body("text/plain", self.reason().as_bytes());
+        let body = [self.reason(), "\n", self.advice()].concat();
+        let response = Response::new(self.status()).body("text/plain", body.into_bytes());
         match self {
-            Self::Method => response.own_header("Allow", "GET, HEAD"),
+            Self::Method => response.own_header("Allow", "GET, HEAD, OPTIONS"),
+            // RFC 9110 §15.5.6: not the method that has just been refused.
+            Self::UpgradeMethod => response.own_header("Allow", "GET, OPTIONS"),
             // RFC 6455 §4.4 and RFC 9110 §15.5.22.
-            Self::WebSocketVersion => response
+            Self::UpgradeVersion | Self::Upgrade | Self::WebSocketVersion => response
                 .own_header("Upgrade", "websocket")
                 .own_header("Sec-WebSocket-Version", "13"),
             _ => response,
         }
     }
+
+    /// For whoever has put a proxy in front: the usual cause of handshakes that lost a part.
+    const fn advice(&self) -> &'static str {
+        match self {
+            Self::UpgradeVersion | Self::Upgrade | Self::Connection => PROXY_ADVICE,
+            _ => "",
+        }
+    }
 }
+
+/// nginx speaks HTTP/1.0 to a server unless told otherwise (before 1.29.7), and passes neither
+/// Upgrade nor Connection on.
+const PROXY_ADVICE: &str = "A proxy in between has probably changed the request. \
+nginx needs these lines where its proxy_pass is:\n\
+\x20   proxy_http_version 1.1;\n\
+\x20   proxy_set_header Upgrade $http_upgrade;\n\
+\x20   proxy_set_header Connection \"upgrade\";\n";
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -70,9 +70,10 @@ fn value_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
     start.eq_ignore_ascii_case(name.as_bytes()).then(|| trim(value))
 }
 
-/// The elements of one field value that is a list, without the white space around them.
+/// The elements of one field value that is a list, without the white space around them. Empty ones
+/// are passed over (RFC 9110 §5.6.1.2), however many a head has room for.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(trim)
+    value.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
 /// `token` of RFC 9110 §5.6.2.
@@ -151,6 +152,22 @@ mod tests {
         assert!(fields.list_has("Connection", "keep-alive"));
         assert!(!fields.list_has("Connection", "keep"));
         assert!(!fields.list_has("Upgrade", "upgrade"));
+    }
+
+    #[test]
+    fn empty_elements_of_a_list_are_none() {
+        let table: [(&[u8], &[&[u8]]); 6] = [
+            (b"", &[]),
+            (b" \t", &[]),
+            (b",", &[]),
+            (b" , ,\t,", &[]),
+            (b",a", &[b"a"]),
+            (b"a,, b ,\t,c,", &[b"a", b"b", b"c"]),
+        ];
+        for (value, elements) in table {
+            assert_eq!(list(value).collect::<Vec<_>>(), elements, "{value:?}");
+        }
+        assert!(!Fields::of_head(b"x\r\nUpgrade: ,\r\n\r\n").list_has("Upgrade", ""));
     }
 
     #[test]

@@ -12,19 +12,20 @@ pub const HEADERS_MAX: usize = 128;
 /// What the head of a request may measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Longest head in bytes, from the method to the empty line. Default: 8192.
+    /// Longest head in bytes, from the method to the empty line. Default: 16384.
     pub head_bytes_max: usize,
     /// Most header fields, at most [`HEADERS_MAX`]. Default: 100.
     pub headers_max: usize,
-    /// Longest request target in bytes. Default: 8000.
+    /// Longest request target in bytes. Default: 8192.
     pub target_bytes_max: usize,
 }
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        // 8 KiB and 100 fields are what browsers with their cookies need and what Apache and nginx
-        // allow. RFC 9112 §3 wants request lines of 8000 bytes to be possible.
-        Self { head_bytes_max: 8192, headers_max: 100, target_bytes_max: 8000 }
+        // nginx lets through four buffers of 8 KiB, with a request line or a field of up to 8 KiB in
+        // each: here two such lines fit, say a Cookie and an Authorization. Apache's limits are 8190
+        // bytes a line and 100 fields. RFC 9112 §3 wants request lines of 8000 bytes to be possible.
+        Self { head_bytes_max: 16_384, headers_max: 100, target_bytes_max: 8192 }
     }
 }
 

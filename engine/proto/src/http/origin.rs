@@ -2,6 +2,8 @@
 //!
 //! Never a policy: what to do with a foreign page is the caller's decision.
 
+use super::authority::Authority;
+
 /// Whether `origin`, as a browser sends it, names this `scheme` (`http` or `https`) and `host`
 /// (the Host header, with or without a port).
 ///
@@ -11,38 +13,50 @@ pub fn is_same_origin(origin: &str, scheme: &str, host: &str) -> bool {
     let Some((origin_scheme, authority)) = origin.split_once("://") else {
         return false;
     };
-    let port_default = match scheme {
-        "https" => 443,
-        _ => 80,
-    };
     origin_scheme.eq_ignore_ascii_case(scheme)
-        && match (host_and_port(authority, port_default), host_and_port(host, port_default)) {
-            (Some(a), Some(b)) => a.0.eq_ignore_ascii_case(b.0) && a.1 == b.1,
+        && match (Authority::parse(authority), Authority::parse(host)) {
+            (Some(a), Some(b)) => a.is_same(&b, port_of(scheme)),
             _ => false,
         }
 }
 
-/// The host, an IPv6 address with its brackets, and the port.
-fn host_and_port(authority: &str, port_default: u16) -> Option<(&str, u16)> {
-    let host_end = match authority.strip_prefix('[') {
-        Some(address) => address.find(']')? + 2,
-        None => authority.find(':').unwrap_or(authority.len()),
+/// Whether `origin` is `http` or `https` at this `host`: what a server can say that stands behind
+/// a proxy which adds TLS. It sees `http` where the browser's page is `https`.
+///
+/// Host and port must be the same; a port that is not written, on either side, is the one of the
+/// origin's scheme. So `https://chat.example` is an origin of the hosts `chat.example` and
+/// `chat.example:443`, but not of `chat.example:80`. A server that is only ever reached by TLS
+/// can compare the scheme too: [`is_same_origin`] with `https`.
+pub fn is_origin_of_host(origin: &str, host: &str) -> bool {
+    is_same_origin(origin, "http", host) || is_same_origin(origin, "https", host)
+}
+
+/// Whether this is an origin in the one way browsers write it (RFC 6454 §6.2): scheme, `://`, host
+/// and port, all in lower case, without the port that is the scheme's own, and nothing behind.
+///
+/// `null` is not: it is what every page without an origin sends, and any site can make one.
+pub fn is_serialised_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
     };
-    let (host, port) = authority.split_at(host_end);
-    // A name in the root zone is the same with its dot.
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() || host.contains(['/', '@', '?', '#', '\\']) {
-        return None;
-    }
-    match port.strip_prefix(':') {
-        None if port.is_empty() => Some((host, port_default)),
-        None => None,
-        Some("") => Some((host, port_default)),
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some((host, digits.parse().ok()?))
-        }
-        Some(_) => None,
-    }
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
+    let behind_address = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest);
+    let is_canonical = !authority.bytes().any(|byte| byte.is_ascii_uppercase())
+        && !authority.ends_with([':', '.'])
+        && !behind_address.contains(":0");
+    is_scheme
+        && is_canonical
+        && Authority::parse(authority).is_some_and(|authority| {
+            !matches!((scheme, authority.port()), ("http", Some(80)) | ("https", Some(443)))
+        })
+}
+
+/// The port of a scheme (RFC 9110 §4.2).
+const fn port_of(scheme: &str) -> u16 {
+    if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 }
 }
 
 #[cfg(test)]
@@ -62,6 +76,8 @@ mod tests {
             ("http://[::1]:9001", "http", "[::1]:9001"),
             ("http://[::1]", "http", "[::1]:80"),
             ("HTTP://a.example", "http", "a.example:"),
+            ("https://a.example", "HTTPS", "a.example:443"),
+            ("http://[::1]", "http", "[0:0:0:0:0:0:0:1]"),
         ];
         for (origin, scheme, host) in same {
             assert!(is_same_origin(origin, scheme, host), "{origin} {host}");
@@ -88,6 +104,94 @@ mod tests {
         ];
         for (origin, scheme, host) in foreign {
             assert!(!is_same_origin(origin, scheme, host), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_may_be_what_a_proxy_adds() {
+        let table = [
+            ("https://chat.example", "chat.example", true),
+            ("http://chat.example", "chat.example", true),
+            ("HTTPS://Chat.Example", "chat.EXAMPLE", true),
+            ("https://chat.example", "chat.example:443", true),
+            ("https://chat.example:8443", "chat.example:8443", true),
+            ("https://chat.example:443", "chat.example", true),
+            ("http://chat.example:80", "chat.example", true),
+            ("http://[::1]:9001", "[::1]:9001", true),
+            ("https://chat.example", "chat.example:80", false),
+            ("http://chat.example", "chat.example:443", false),
+            ("https://chat.example:8443", "chat.example", false),
+            ("https://chat.example", "chat.example:8443", false),
+            ("https://chat.example.evil", "chat.example", false),
+            ("https://evil.example", "chat.example", false),
+            ("https://chat.example/", "chat.example", false),
+            ("https://chat.example@evil.example", "chat.example", false),
+            ("ws://chat.example", "chat.example", false),
+            ("ftp://chat.example", "chat.example", false),
+            ("app://chat.example", "chat.example", false),
+            ("chat.example", "chat.example", false),
+            ("null", "null", false),
+            ("null", "", false),
+            ("", "", false),
+            ("https://", "", false),
+        ];
+        for (origin, host, expected) in table {
+            assert_eq!(is_origin_of_host(origin, host), expected, "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_written_in_one_way() {
+        for origin in [
+            "https://app.example",
+            "http://localhost:8080",
+            "http://127.0.0.1:8080",
+            "http://[::1]:9001",
+            "https://xn--caf-dma.example",
+            "http://a:443",
+            "https://a:80",
+            "capacitor://localhost",
+            "chrome-extension://abcdefgh",
+        ] {
+            assert!(is_serialised_origin(origin), "{origin}");
+        }
+        for other in [
+            "",
+            "null",
+            "any",
+            "*",
+            "app.example",
+            "app.example:80",
+            "https://",
+            "https:app.example",
+            "https://app.example/",
+            "https://app.example/path",
+            "https://app.example?",
+            "://a",
+            "https://app.example#",
+            "https://*.example/",
+            "https://u@app.example",
+            "HTTPS://a",
+            "https://App.example",
+            "https://a:443",
+            "http://a:80",
+            "https://a:",
+            "https://a.",
+            "https://a:080",
+            "https://a:65536",
+            "https://a b",
+            " https://a",
+            "https://a ",
+            "1a://b",
+            "https://caf\u{e9}.example",
+            "http://[::1]:",
+            "http://[::A]",
+            "http://[::1]:080",
+            "file://",
+            "https://a,https://b",
+            "http://[::1",
+        ] {
+            assert!(!is_serialised_origin(other), "{other}");
         }
     }
 }

@@ -5,7 +5,10 @@
 use alloc::borrow::Cow;
 use core::mem::MaybeUninit;
 
-use super::{Fields, HEADERS_MAX, HeadLimits, HeadScan, RequestError, fields::Repeated};
+use super::{
+    Fields, HEADERS_MAX, HeadLimits, HeadScan, RequestError, authority::Authority,
+    fields::Repeated, is_token, target::Target,
+};
 
 /// The methods that are accepted (RFC 9110 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +17,15 @@ pub enum Method {
     Get,
     /// HEAD: the headers a GET would be answered with.
     Head,
+    /// OPTIONS: which methods there are. Load balancers use it as a health check.
+    Options,
 }
 
-/// A GET or HEAD request of HTTP/1.1 without a body.
+/// A GET, HEAD or OPTIONS request of HTTP/1.1 or 1.0 without a body.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     method: Method,
+    minor_version: u8,
     target: &'a str,
     path: &'a str,
     query: Option<&'a str>,
@@ -41,29 +47,35 @@ impl<'a> Request<'a> {
         if HeadScan::new().scan(head, limits)? != Some(head.len()) {
             return Err(RequestError::Malformed);
         }
-        let (method, target, version) = parse_lines(head, limits)?;
+        let (method, target, minor_version) = parse_lines(head, limits)?;
         let method = match method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
             _ => return Err(RequestError::Method),
         };
-        if version != 1 {
-            return Err(RequestError::HttpVersion);
-        }
         if target.len() > limits.target_bytes_max {
             return Err(RequestError::TargetTooLong);
         }
-        let (path, query) = path_and_query(target).ok_or(RequestError::Target)?;
+        let Target { authority, path, query } =
+            Target::parse(method, target).ok_or(RequestError::Target)?;
         let fields = Fields::of_head(head);
         check_no_body(&fields)?;
-        let host = host(&fields)?;
+        // RFC 9112 §3.2.2: the field is ignored then, but RFC 9112 §3.2 wants it all the same.
+        let field = host(&fields, minor_version)?;
+        let host = authority.unwrap_or(field);
         let origin = origin(&fields)?;
-        Ok(Self { method, target, path, query, host, origin, fields })
+        Ok(Self { method, minor_version, target, path, query, host, origin, fields })
     }
 
-    /// GET or HEAD.
+    /// GET, HEAD or OPTIONS.
     pub const fn method(&self) -> Method {
         self.method
+    }
+
+    /// Whether it is a request of HTTP/1.0, which cannot become a WebSocket (RFC 9110 §7.8).
+    pub const fn is_http_1_0(&self) -> bool {
+        self.minor_version == 0
     }
 
     /// The request target as it was sent (RFC 9112 §3.2).
@@ -71,7 +83,8 @@ impl<'a> Request<'a> {
         self.target
     }
 
-    /// The path, as it was sent: percent-encoded, beginning with `/`.
+    /// The path, as it was sent: percent-encoded, beginning with `/`. It is `/` where the target is
+    /// a URI without a path (`http://host?query`), and `*` for `OPTIONS *`.
     pub const fn path(&self) -> &'a str {
         self.path
     }
@@ -97,7 +110,9 @@ impl<'a> Request<'a> {
         self.fields.clone()
     }
 
-    /// The Host header: never empty, with the port if one was written.
+    /// The host that is asked for, with the port if one was written: that of the target if the
+    /// target names one (`GET http://host/ HTTP/1.1`), else the Host header's (RFC 9112 §3.2.2).
+    /// Empty only for a request of HTTP/1.0 that names no host.
     pub const fn host(&self) -> &'a str {
         self.host
     }
@@ -106,6 +121,16 @@ impl<'a> Request<'a> {
     pub const fn origin(&self) -> Option<&'a str> {
         self.origin
     }
+}
+
+/// Whether a request is a HEAD, of which perhaps only a part has come, or which is malformed: no
+/// answer to it has a body, an error neither (RFC 9110 §9.3.2).
+pub fn is_head_request(head_so_far: &[u8]) -> bool {
+    head_so_far
+        .trim_ascii_start()
+        .strip_prefix(b"HEAD")
+        // Behind a longer word stands another method.
+        .is_some_and(|rest| !rest.first().is_some_and(|&next| is_token(&[next])))
 }
 
 /// Request line and headers through `httparse`: method, target and minor version.
@@ -129,24 +154,6 @@ fn parse_lines<'a>(
     }
 }
 
-/// Origin-form or absolute-form (RFC 9112 §3.2.1, §3.2.2), without a fragment, in visible ASCII.
-fn path_and_query(target: &str) -> Option<(&str, Option<&str>)> {
-    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return None;
-    }
-    let path_start = if target.starts_with('/') {
-        0
-    } else {
-        let scheme_end = target.find("://")?;
-        let authority = &target[scheme_end + 3..];
-        scheme_end + 3 + authority.find('/')?
-    };
-    Some(match target[path_start..].split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (&target[path_start..], None),
-    })
-}
-
 /// Bodies are not read, so none may be announced; and what announces one must be clear, or two
 /// readers of the same bytes could disagree about where the request ends (RFC 9112 §6.3, §11.2).
 fn check_no_body(fields: &Fields<'_>) -> Result<(), RequestError> {
@@ -164,20 +171,15 @@ fn check_no_body(fields: &Fields<'_>) -> Result<(), RequestError> {
     }
 }
 
-fn host<'a>(fields: &Fields<'a>) -> Result<&'a str, RequestError> {
-    match fields.only("Host") {
-        Ok(Some(value)) if !value.is_empty() && value.iter().all(|&byte| is_host_byte(byte)) => {
-            str::from_utf8(value).map_err(|_| RequestError::Host)
-        }
-        _ => Err(RequestError::Host),
-    }
-}
-
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2).
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
-        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+/// The Host field: exactly one, and `uri-host [ ":" port ]` (RFC 9112 §3.2, RFC 9110 §7.2). HTTP/1.0
+/// did not know it.
+fn host<'a>(fields: &Fields<'a>, minor_version: u8) -> Result<&'a str, RequestError> {
+    let value = match fields.only("Host") {
+        Ok(Some(value)) => str::from_utf8(value).map_err(|_| RequestError::Host)?,
+        Ok(None) if minor_version == 0 => return Ok(""),
+        Ok(None) | Err(Repeated) => return Err(RequestError::Host),
+    };
+    Authority::parse(value).map(|_| value).ok_or(RequestError::Host)
 }
 
 fn origin<'a>(fields: &Fields<'a>) -> Result<Option<&'a str>, RequestError> {

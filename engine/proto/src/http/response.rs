@@ -7,8 +7,8 @@ use alloc::{borrow::Cow, vec::Vec};
 
 use super::{InvalidHeader, is_field_value, is_token};
 
-/// A response with a status, headers and a body. It is written with its Content-Length and
-/// `Connection: close`.
+/// A response with a status, headers and a body. It is written with its Content-Length, the Date
+/// and `Connection: close`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     status: u16,
@@ -38,9 +38,9 @@ impl Response {
     /// # Errors
     ///
     /// The name is no token, the value has a control character, or it is one of Connection,
-    /// Content-Length and Transfer-Encoding, which are written here.
+    /// Content-Length, Date and Transfer-Encoding, which are written here.
     pub fn header(self, name: &str, value: &str) -> Result<Self, InvalidHeader> {
-        const OWN: [&str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
+        const OWN: [&str; 4] = ["Connection", "Content-Length", "Date", "Transfer-Encoding"];
         check_header(name, value, &OWN)?;
         Ok(self.own_header(name, value))
     }
@@ -56,23 +56,37 @@ impl Response {
     }
 
     /// Appends the response; with `head_only`, the answer to a HEAD request, without its body.
-    pub fn write(&self, out: &mut Vec<u8>, head_only: bool) {
+    ///
+    /// `date` is the time now as an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110
+    /// §5.6.7). A server that knows the time must send it (§6.6.1), so `None` is for those that do
+    /// not.
+    ///
+    /// # Panics
+    ///
+    /// If `date` is not fit for a header.
+    pub fn write(&self, out: &mut Vec<u8>, head_only: bool, date: Option<&str>) {
         // RFC 9110 §6.4.1 and §8.6: these two have no body, and a 204 has no Content-Length.
-        let has_body = !matches!(self.status, 204 | 304);
+        let has_length = !matches!(self.status, 204 | 304);
+        // §15.3.6: neither has a 205, which says so by a length of 0.
+        let body = if self.status == 205 { &[][..] } else { &self.body };
         out.extend_from_slice(b"HTTP/1.1 ");
         append_number(out, self.status.into());
         out.extend_from_slice(b" ");
         out.extend_from_slice(reason_phrase(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
+        if let Some(date) = date {
+            assert!(is_field_value(date.as_bytes()), "a date is one line of text");
+            append_header(out, "Date", date);
+        }
         out.extend_from_slice(&self.lines);
-        if has_body {
+        if has_length {
             out.extend_from_slice(b"Content-Length: ");
-            append_number(out, self.body.len());
+            append_number(out, body.len());
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"Connection: close\r\n\r\n");
-        if has_body && !head_only {
-            out.extend_from_slice(&self.body);
+        if has_length && !head_only {
+            out.extend_from_slice(body);
         }
     }
 
@@ -113,6 +127,7 @@ const fn reason_phrase(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        205 => "Reset Content",
         301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",

@@ -100,6 +100,6 @@ fn the_defaults_are_what_their_documentation_says() {
     let limits = HeadLimits::default();
     assert_eq!(
         (limits.head_bytes_max, limits.headers_max, limits.target_bytes_max),
-        (8192, 100, 8000)
+        (16_384, 100, 8192)
     );
 }

@@ -56,11 +56,23 @@ fn request_lines() {
         ("HEAD /x?y HTTP/1.1", None),
         ("GET http://a.example/x HTTP/1.1", None),
         ("GET ws://a.example/x?y=/ HTTP/1.1", None),
+        ("GET http://a.example HTTP/1.1", None),
+        ("GET wss://a.example?x HTTP/1.1", None),
+        ("GET / HTTP/1.0", None),
+        ("HEAD / HTTP/1.0", None),
+        ("OPTIONS / HTTP/1.0", None),
+        ("OPTIONS * HTTP/1.0", None),
+        ("OPTIONS * HTTP/1.1", None),
+        ("OPTIONS /x HTTP/1.1", None),
+        ("OPTIONS http://a.example HTTP/1.1", None),
         ("POST / HTTP/1.1", Some(Method)),
-        ("OPTIONS * HTTP/1.1", Some(Method)),
+        ("POST / HTTP/1.0", Some(Method)),
+        ("PROPFIND * HTTP/1.1", Some(Method)),
+        ("options * HTTP/1.1", Some(Method)),
         ("CONNECT a:80 HTTP/1.1", Some(Method)),
         ("get / HTTP/1.1", Some(Method)),
-        ("GET / HTTP/1.0", Some(HttpVersion)),
+        ("GET / HTTP/0.9", Some(HttpVersion)),
+        ("GET / HTTP/1.00", Some(Malformed)),
         ("GET / HTTP/2.0", Some(HttpVersion)),
         ("GET / HTTP/1.2", Some(HttpVersion)),
         ("GET /", Some(Malformed)),
@@ -71,7 +83,11 @@ fn request_lines() {
         ("G(T / HTTP/1.1", Some(Malformed)),
         ("GET * HTTP/1.1", Some(Target)),
         ("GET a HTTP/1.1", Some(Target)),
-        ("GET http://a.example HTTP/1.1", Some(Target)),
+        ("HEAD * HTTP/1.1", Some(Target)),
+        ("OPTIONS a:80 HTTP/1.1", Some(Target)),
+        ("GET http://u@a.example/ HTTP/1.1", Some(Target)),
+        ("GET http:///x HTTP/1.1", Some(Target)),
+        ("GET ftp://a.example/ HTTP/1.1", Some(Target)),
         ("GET /a#b HTTP/1.1", Some(Target)),
     ];
     for (line, expected) in table {
@@ -80,6 +96,48 @@ fn request_lines() {
     assert!(line_verdict("GET /\u{e9} HTTP/1.1").is_some());
     let request = parse(b"GET http://a.example/x?y=/ HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!((request.path(), request.query()), ("/x", Some("y=/")));
+}
+
+/// RFC 9112 §3.2.2: the target's host counts, whatever the field says; the field is needed and
+/// checked all the same (§3.2).
+#[test]
+fn the_host_of_the_target_counts_instead_of_the_field() {
+    let table = [
+        ("/ HTTP/1.1", "Host: a\r\n", Ok("a")),
+        ("http://b/ HTTP/1.1", "Host: a\r\n", Ok("b")),
+        ("http://b HTTP/1.1", "Host: a:80\r\n", Ok("b")),
+        ("ws://b:9001?x HTTP/1.1", "Host: a\r\n", Ok("b:9001")),
+        ("HTTPS://[::1]:1/x HTTP/1.1", "Host: a\r\n", Ok("[::1]:1")),
+        ("/http://b/ HTTP/1.1", "Host: a\r\n", Ok("a")),
+        ("http://b/ HTTP/1.1", "", Err(RequestError::Host)),
+        ("http://b/ HTTP/1.1", "Host:\r\n", Err(RequestError::Host)),
+        ("http://b/ HTTP/1.1", "Host: b\r\nHost: b\r\n", Err(RequestError::Host)),
+        ("http://b/ HTTP/1.1", "Host: u@b\r\n", Err(RequestError::Host)),
+        ("http://b/ HTTP/1.0", "", Ok("b")),
+        ("http://b/ HTTP/1.0", "Host: a\r\n", Ok("b")),
+        ("/ HTTP/1.0", "", Ok("")),
+        ("/ HTTP/1.0", "Host: a\r\n", Ok("a")),
+        ("/ HTTP/1.0", "Host:\r\n", Err(RequestError::Host)),
+        ("/ HTTP/1.0", "Host: a\r\nHost: a\r\n", Err(RequestError::Host)),
+        ("/ HTTP/1.0", "Host: a/b\r\n", Err(RequestError::Host)),
+    ];
+    for (target, lines, expected) in table {
+        let head = format!("GET {target}\r\n{lines}\r\n");
+        assert_eq!(parse(head.as_bytes()).map(|request| request.host()), expected, "{head}");
+    }
+}
+
+#[test]
+fn a_head_request_is_known_however_broken_or_unfinished() {
+    for yes in
+        ["HEAD", "HEAD ", "HEAD / HTTP/1.1\r\n", "HEAD\t/", "HEAD\0", "\r\nHEAD / H", "HEAD\r\n"]
+    {
+        assert!(is_head_request(yes.as_bytes()), "{yes:?}");
+    }
+    for no in ["", "H", "HEA", "HEADS /", "HEAD-", "head /", "GET /HEAD", "GET / HTTP/1.1\r\nHEAD "]
+    {
+        assert!(!is_head_request(no.as_bytes()), "{no:?}");
+    }
 }
 
 #[test]
@@ -94,7 +152,19 @@ fn header_lines() {
         ("Host: a\r\nHost: a\r\n", Some(Host)),
         ("Host: a\r\nhost: b\r\n", Some(Host)),
         ("Host: a, b\r\n", Some(Host)),
+        ("Host: a,b\r\n", Some(Host)),
         ("Host: a/b\r\n", Some(Host)),
+        ("Host: a:65536\r\n", Some(Host)),
+        ("Host: a:b\r\n", Some(Host)),
+        ("Host: :80\r\n", Some(Host)),
+        ("Host: ::1\r\n", Some(Host)),
+        ("Host: [::1\r\n", Some(Host)),
+        ("Host: [::1]x\r\n", Some(Host)),
+        ("Host: a%zz\r\n", Some(Host)),
+        ("Host: http://a\r\n", Some(Host)),
+        ("Host: a:65535\r\n", None),
+        ("Host: [2001:DB8::1]:\r\n", None),
+        ("Host: %61\r\n", None),
         ("Host: u@a\r\n", Some(Host)),
         ("Host: \u{e9}\r\n", Some(Host)),
         // Syntax (RFC 9112 §5.1, §5.2, §2.2; RFC 9110 §5.5)
@@ -191,7 +261,8 @@ fn any_byte_in_any_place_is_survived() {
             let mut head = head.to_vec();
             head[at] = byte;
             if let Ok(request) = parse(&head) {
-                assert!(!request.host().is_empty() && request.path().starts_with('/'));
+                assert!(!request.host().is_empty() || request.is_http_1_0());
+                assert!(request.path().starts_with('/'));
                 assert!(request.headers().count() >= 1);
             }
         }
@@ -210,9 +281,12 @@ fn every_refusal_is_a_whole_response_that_closes() {
         (ContentLength, 400),
         (Body, 400),
         (Method, 405),
+        (UpgradeMethod, 405),
         (TargetTooLong, 414),
         (HeadTooLong, 431),
         (TooManyHeaders, 431),
+        (UpgradeVersion, 426),
+        (Upgrade, 426),
         (Connection, 400),
         (WebSocketVersion, 426),
         (WebSocketKey, 400),
@@ -220,13 +294,29 @@ fn every_refusal_is_a_whole_response_that_closes() {
     ];
     for (error, status) in all {
         let mut out = vec![];
-        error.response().write(&mut out, false);
+        error.response().write(&mut out, false, None);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(error.status(), status);
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
         assert!(text.contains("\r\nConnection: close\r\n"));
-        assert!(text.ends_with(&format!("\r\n\r\n{error}")));
-        assert_eq!(text.contains("\r\nAllow: GET, HEAD\r\n"), status == 405);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(body.starts_with(&format!("{error}\n")) && body.ends_with('\n'), "{body}");
+        let allow = head.lines().find_map(|line| line.strip_prefix("Allow: "));
+        let expected = match error {
+            Method => Some("GET, HEAD, OPTIONS"),
+            // Not the method that was refused (RFC 9110 §15.5.6).
+            UpgradeMethod => Some("GET, OPTIONS"),
+            _ => None,
+        };
+        assert_eq!(allow, expected);
+        for line in [
+            "proxy_http_version 1.1;",
+            "proxy_set_header Upgrade $http_upgrade;",
+            "proxy_set_header Connection \"upgrade\";",
+        ] {
+            let is_proxys = matches!(error, UpgradeVersion | Upgrade | Connection);
+            assert_eq!(body.contains(line), is_proxys, "{error}");
+        }
         assert_eq!(text.contains("\r\nSec-WebSocket-Version: 13\r\n"), status == 426);
         assert_eq!(text.contains("\r\nUpgrade: websocket\r\n"), status == 426);
     }

@@ -4,17 +4,20 @@ use alloc::{format, string::String, string::ToString, vec};
 
 use super::*;
 
+/// The sample of RFC 9110 §5.6.7.
+const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
 fn written(response: &Response, head_only: bool) -> String {
     let mut out = vec![];
-    response.write(&mut out, head_only);
+    response.write(&mut out, head_only, Some(DATE));
     String::from_utf8(out).unwrap()
 }
 
 #[test]
 fn a_response_is_a_status_headers_and_a_body() {
     let page = Response::new(200).header("X-Y", "z \u{e9}").unwrap().body("text/html", &b"<p>"[..]);
-    let head = "HTTP/1.1 200 OK\r\nX-Y: z \u{e9}\r\nContent-Type: text/html\r\n\
-        Content-Length: 3\r\nConnection: close\r\n\r\n";
+    let head = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nX-Y: z \u{e9}\r\n\
+        Content-Type: text/html\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
     assert_eq!(written(&page, false), format!("{head}<p>"));
     assert_eq!(written(&page, true), head);
     assert_eq!(page.status(), 200);
@@ -26,7 +29,11 @@ fn a_response_is_a_status_headers_and_a_body() {
 fn an_empty_body_has_a_length_where_a_body_could_be() {
     let empty =
         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    assert_eq!(written(&Response::new(503), false), empty);
+    let mut out = vec![];
+    Response::new(503).write(&mut out, false, None);
+    assert_eq!(out, empty.as_bytes());
+    let reset = written(&Response::new(205).body("a/b", &b"dropped"[..]), false);
+    assert!(reset.contains("\r\nContent-Length: 0\r\n") && reset.ends_with("close\r\n\r\n"));
     for status in [204, 304] {
         let text = written(&Response::new(status).body("a/b", &b"dropped"[..]), false);
         assert!(!text.contains("Content-Length") && text.ends_with("close\r\n\r\n"), "{text}");
@@ -38,6 +45,7 @@ fn statuses_have_their_words_or_none() {
     let table = [
         (201, "Created"),
         (202, "Accepted"),
+        (205, "Reset Content"),
         (301, "Moved Permanently"),
         (302, "Found"),
         (303, "See Other"),
@@ -90,6 +98,7 @@ fn headers_that_break_the_head_open_are_refused() {
         ("a", "\u{7f}"),
         ("Connection", "keep-alive"),
         ("content-length", "5"),
+        ("DATE", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("TRANSFER-ENCODING", "chunked"),
     ];
     for (name, value) in table {
@@ -109,4 +118,10 @@ fn a_101_is_not_a_response() {
 #[should_panic(expected = "one line of text")]
 fn a_content_type_is_one_line() {
     let _ = Response::new(200).body("a\r\nb", &b""[..]);
+}
+
+#[test]
+#[should_panic(expected = "a date is one line of text")]
+fn a_date_is_one_line() {
+    Response::new(200).write(&mut vec![], false, Some("now\r\nX: y"));
 }
