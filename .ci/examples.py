@@ -374,6 +374,7 @@ def check_chat_shrugs_off_the_malicious():
 
 def main():
     checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
+    assert checks, "nothing to check"
     for name, check in checks:
         started = time.monotonic()
         check()

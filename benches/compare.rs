@@ -118,6 +118,7 @@ fn check(options: &Options, result: &RowResult) -> Result<(), String> {
         (Some(at_most), Some(median)) if median > at_most => {
             Err(format!("{median:.1} {}, above {at_most}", result.metrics[0]))
         }
+        (Some(_), None) => Err("ringwire was not measured".to_owned()),
         _ => Ok(()),
     }
 }

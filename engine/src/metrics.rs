@@ -53,6 +53,9 @@ metrics! {
     messages_received,
     /// Messages queued by `send`.
     messages_sent,
+    /// Messages of those sent that were not copied: sent on from where they lay
+    /// ([`forward_bytes_min`](crate::Config::forward_bytes_min)).
+    messages_forwarded,
     /// Messages not queued because a write buffer was full.
     messages_dropped,
     /// Publishes by this server's own callbacks and handles.

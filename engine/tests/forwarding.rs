@@ -5,8 +5,9 @@ mod harness;
 
 use std::os::fd::OwnedFd;
 
+use harness::recorder::{Acts, recorded};
 use harness::{PATIENCE, RawClient, ServerFrame, TestServer, binary, handshake, text};
-use ringwire::{Config, Conn, Handler, Message};
+use ringwire::{Config, Conn, Handler, Message, Metrics};
 use socket2::{Domain, Socket, Type};
 
 struct Echo;
@@ -53,6 +54,57 @@ fn messages_behind_each_other_come_back_whole_and_in_order() {
         assert_eq!(client.read_frame(), server_frame(b"small".to_vec()));
     }
     sender.join().unwrap();
+}
+
+/// Nothing above would notice if every message were copied.
+#[test]
+fn an_echo_of_a_large_message_copies_nothing() {
+    const MESSAGES: u64 = 10;
+    // The first longer than a receive buffer and put together from pieces, the second within one.
+    for length in [300_000, 8_192] {
+        let Some(server) = TestServer::start(1, roomy(), |_| Echo) else { return };
+        let mut client = server.open();
+        for _ in 0..MESSAGES {
+            client.send(&binary(&payload(length)));
+            assert!(client.read_frame() == server_frame(payload(length)), "{length} bytes");
+        }
+        drop(client);
+        let metrics = metrics_at_the_end(server);
+        assert_eq!(metrics.messages_sent, MESSAGES, "{length} bytes");
+        assert_eq!(metrics.messages_forwarded, MESSAGES, "{length} bytes");
+    }
+}
+
+/// Of what is shorter than `forward_bytes_min` nothing, of the same twice one, of a part nothing.
+#[test]
+fn what_cannot_be_forwarded_is_not_counted_so() {
+    let whole: fn(&mut Conn<'_, ()>, Message<'_>) = |conn, message| {
+        conn.send(message);
+    };
+    let twice: fn(&mut Conn<'_, ()>, Message<'_>) = |conn, message| {
+        conn.send(message);
+        conn.send(message);
+    };
+    let part: fn(&mut Conn<'_, ()>, Message<'_>) = |conn, message| {
+        conn.send(&message.payload()[1..]);
+    };
+    let acts = [(4_095, whole, 0), (8_192, twice, 1), (8_192, part, 0)];
+    for (length, message, forwarded) in acts {
+        let acts = Acts { message, ..Acts::default() };
+        let Some((server, _calls)) = recorded(roomy(), acts) else { return };
+        let mut client = server.open();
+        client.send(&binary(&payload(length)));
+        client.read_frame();
+        drop(client);
+        assert_eq!(metrics_at_the_end(server).messages_forwarded, forwarded, "{length} bytes");
+    }
+}
+
+/// Those of a running server may be a tick old.
+fn metrics_at_the_end(server: TestServer) -> Metrics {
+    let handle = server.handle();
+    server.stop().expect("no shard panics");
+    handle.metrics()
 }
 
 #[test]

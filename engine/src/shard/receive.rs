@@ -66,6 +66,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             Some(part) => {
                 core.forward.count_out();
                 slot.session.writes.put_first(part.into_frame(driver, lease));
+                core.metrics.messages_forwarded += 1;
             }
         }
         self.note_moved();
@@ -142,6 +143,7 @@ fn take_events<H: Handler>(
                 let failure = take_message(handler, core, session, message);
                 if is_shown && let Some(frame) = core.forward.take_claimed(&mut events) {
                     session.writes.put_first(frame);
+                    core.metrics.messages_forwarded += 1;
                 }
                 failure
             }

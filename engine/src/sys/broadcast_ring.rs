@@ -407,55 +407,5 @@ mod tests {
     }
 }
 
-/// Every interleaving, by loom: `RUSTFLAGS="--cfg ringwire_loom" cargo test --release -p
-/// ringwire --lib loom`. Its cells notice a slot that is written while it is read.
 #[cfg(all(test, ringwire_loom))]
-mod loom_tests {
-    use super::*;
-
-    fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(preemptions);
-        builder.check(model);
-    }
-
-    /// Publishes `entries` numbers while a reader reads `reads` times; each is read once in
-    /// order, or counted as lost.
-    fn publish_and_read(capacity: usize, bytes_max: usize, entries: u64, reads: usize) {
-        let (mut publisher, mut readers) = broadcast_ring(capacity, bytes_max, 1);
-        let mut reader: Reader<u64> = readers.remove(0);
-        let reading = loom::thread::spawn(move || {
-            let (mut next, mut read) = (0, Vec::new());
-            for _ in 0..reads {
-                next += reader.read(2, &mut read);
-                for entry in read.drain(..) {
-                    assert_eq!(entry, next);
-                    next += 1;
-                }
-            }
-            assert!(next <= entries);
-        });
-        for entry in 0..entries {
-            while publisher.publish(entry, 1).is_err() {
-                loom::thread::yield_now();
-            }
-            publisher.clear_read();
-        }
-        reading.join().unwrap();
-    }
-
-    #[test]
-    fn loom_a_reader_that_keeps_up_or_not() {
-        check(3, || publish_and_read(2, 100, 4, 2));
-    }
-
-    #[test]
-    fn loom_a_reader_that_is_evicted_and_comes_back() {
-        check(3, || publish_and_read(1, 100, 3, 3));
-    }
-
-    #[test]
-    fn loom_a_reader_that_is_evicted_for_its_bytes() {
-        check(3, || publish_and_read(4, 1, 3, 2));
-    }
-}
+mod loom_tests;

@@ -12,7 +12,11 @@ use super::*;
 fn driver() -> Option<UringDriver> {
     let config =
         RingConfig { receive_buffers_min: 64, receive_buffers_max: 64, ..RingConfig::default() };
-    match UringDriver::new(&config, None) {
+    driver_of(&config)
+}
+
+fn driver_of(config: &RingConfig) -> Option<UringDriver> {
+    match UringDriver::new(config, None) {
         Ok(driver) => Some(driver),
         Err(error) => {
             let must_be = std::env::var_os("RINGWIRE_REQUIRE_IO_URING").is_some();
@@ -107,4 +111,59 @@ fn a_tick_brings_a_bounded_share_of_what_has_arrived() {
     assert_eq!(total, PEERS * BYTES_EACH);
     sockets.into_iter().for_each(|socket| driver.close(socket));
     assert!(completions(&mut driver, Wait::No).is_empty());
+}
+
+/// The kernel has more completions at once than the queue holds: the overflow is counted, the
+/// kernel ends the receives that did not fit, and not a byte is lost.
+#[test]
+fn completions_that_overflow_the_queue_are_counted_and_not_lost() {
+    const PEERS: usize = 16;
+    const ROUNDS: usize = 3;
+    const COMPLETION_ENTRIES: u32 = 2;
+    let config = RingConfig {
+        submission_entries: 1,
+        completion_entries: COMPLETION_ENTRIES,
+        receive_buffers_min: 64,
+        receive_buffers_max: 64,
+        ..RingConfig::default()
+    };
+    let Some(mut driver) = driver_of(&config) else { return };
+    assert_eq!(driver.ring.params().cq_entries(), COMPLETION_ENTRIES);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut peers, sockets): (Vec<TcpStream>, Vec<Socket>) = (0..PEERS as u32)
+        .map(|slot| {
+            let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let socket = driver.adopt(listener.accept().unwrap().0);
+            driver.arm_receive(Key { slot, generation: 0 }, &socket);
+            (peer, socket)
+        })
+        .unzip();
+    assert!(completions(&mut driver, Wait::No).is_empty(), "nobody has sent");
+    let mut received = vec![Vec::new(); PEERS];
+    for round in 1..=ROUNDS {
+        // On loopback it lies in the sockets when the writes are over. No tick takes any of it
+        // meanwhile, and the next one finds all of it.
+        for (slot, peer) in peers.iter_mut().enumerate() {
+            peer.write_all(&[slot as u8, round as u8]).unwrap();
+        }
+        while received.iter().any(|bytes| bytes.len() < 2 * round) {
+            let arrived = completions(&mut driver, PATIENCE);
+            assert!(!arrived.is_empty(), "{received:?}");
+            for completion in arrived {
+                let Completion::Received { key, result, more } = completion else { continue };
+                let slot = key.slot as usize;
+                let lease = result.expect("nobody resets").expect("nobody leaves");
+                received[slot].extend_from_slice(driver.received(&lease));
+                driver.recycle(lease);
+                if !more {
+                    driver.arm_receive(key, &sockets[slot]);
+                }
+            }
+        }
+    }
+    assert!(driver.overflows() > 0, "{PEERS} completions at once overflow {COMPLETION_ENTRIES}");
+    for (slot, bytes) in received.iter().enumerate() {
+        let sent: Vec<u8> = (1..=ROUNDS).flat_map(|round| [slot as u8, round as u8]).collect();
+        assert_eq!(*bytes, sent);
+    }
 }
