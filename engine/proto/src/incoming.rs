@@ -264,7 +264,8 @@ impl Incoming {
         let piece_bytes = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
         let piece = cut(input, piece_bytes.min(input.len()));
         let unfinished = self.unfinished_mut();
-        if piece.is_empty() && partial.remaining > 0 {
+        // With a buffer there may be news in it: see `fill`.
+        if piece.is_empty() && partial.remaining > 0 && unfinished.buffer.is_empty() {
             unfinished.step = Step::Payload(partial);
             return Ok(Progress::Unfinished);
         }
@@ -454,6 +455,10 @@ fn cut<'a>(input: &mut &'a mut [u8], bytes: usize) -> &'a mut [u8] {
     *input = rest;
     front
 }
+
+mod room;
+
+pub use room::Room;
 
 #[cfg(test)]
 mod tests;

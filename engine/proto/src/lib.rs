@@ -110,7 +110,7 @@ pub use http::{
     HeadLimits, HeadScan, InvalidHeader, Method, Request, RequestError, Response, is_head_request,
     is_origin_of_host, is_same_origin, is_serialised_origin,
 };
-pub use incoming::{Incoming, IncomingLimits};
+pub use incoming::{Incoming, IncomingLimits, Room};
 pub use message::Message;
 pub use outgoing::{ControlPayloadTooLong, MaskKeys, Outgoing, Unmasked};
 pub use role::Role;
