@@ -6,8 +6,10 @@ use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response, a
 
 use super::deadlines::look_anew;
 use super::receive::{Failure, panicked, take_frames};
+use super::surplus::try_again_later;
 use super::{Core, guard};
 use crate::conn::Conn;
+use crate::driver::Key;
 use crate::handler::{Answer, Handler};
 use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
 
@@ -61,6 +63,10 @@ fn take_request<H: Handler>(
         }
     };
     match request.upgrade() {
+        Ok(Some(_)) if is_surplus(core, slot.session.key) => {
+            core.metrics.handshakes_refused += 1;
+            respond(core, &mut slot.session, &try_again_later(), false);
+        }
         Ok(Some(offer)) => upgrade(handler, core, &mut slot.session, &request, &offer),
         Ok(None) => answer_request(handler, core, &mut slot.session, &request),
         Err(error) => refuse(core, &mut slot.session, &error),
@@ -72,6 +78,10 @@ fn take_request<H: Handler>(
         return Some(panicked(core));
     }
     if rest.is_empty() { None } else { take_frames(handler, core, slot, rest) }
+}
+
+fn is_surplus(core: &Core, key: Key) -> bool {
+    core.surplus.iter().any(|surplus| surplus.key == key)
 }
 
 fn upgrade<H: Handler>(

@@ -212,8 +212,11 @@ impl Client {
             bytes = self.head.split_off(end + 4);
             let head = std::mem::take(&mut self.head);
             if check_response(&head, KEY, &[]).is_err() {
+                // Beyond `connections_max`.
+                let is_surplus = head.starts_with(b"HTTP/1.1 503 ");
                 let is_right = self.is_refused && head.starts_with(b"HTTP/1.1 404 ");
-                assert!(self.excused || is_right, "a valid request was refused");
+                self.is_refused |= is_surplus;
+                assert!(self.excused || is_right || is_surplus, "a valid request was refused");
                 self.wire.borrow_mut().client_fin = true;
                 self.stage = Stage::Leaving;
                 return;

@@ -95,6 +95,7 @@ impl World {
         }));
         let mailboxes = make_mailboxes(shards, config.command_entries).expect("an eventfd");
         let links = join_shards(&mailboxes, &config);
+        let server = links[0].server;
         let shards: Vec<_> = links
             .into_iter()
             .map(|links| {
@@ -108,7 +109,7 @@ impl World {
         let clients_max = dice.between(1, 10);
         Self {
             sleeps: vec![Sleep::Awake; shards.len()],
-            handle: Handle::new(Arc::clone(&mailboxes)),
+            handle: Handle::new(Arc::clone(&mailboxes), server),
             dice,
             kernel,
             model,

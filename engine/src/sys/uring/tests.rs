@@ -12,7 +12,7 @@ use super::*;
 fn driver() -> Option<UringDriver> {
     let config =
         RingConfig { receive_buffers_min: 64, receive_buffers_max: 64, ..RingConfig::default() };
-    match UringDriver::new(&config, None) {
+    match UringDriver::new(&config, Vec::new()) {
         Ok(driver) => Some(driver),
         Err(error) => {
             let must_be = std::env::var_os("RINGWIRE_REQUIRE_IO_URING").is_some();
@@ -64,7 +64,7 @@ fn a_message_wakes_another_ring() {
 #[test]
 fn cancelling_what_has_ended_tells_nothing() {
     let Some(mut driver) = driver() else { return };
-    driver.cancel_accept();
+    driver.cancel_accept(0);
     assert!(completions(&mut driver, Wait::No).is_empty());
     assert!(completions(&mut driver, Wait::No).is_empty());
 }
