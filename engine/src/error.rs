@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use crate::sys::{BindError, RingError};
+use crate::sys::{BindError, MAPPING_BUFFERS, RingError};
 
 /// Why a server did not start. Each names the cause and the remedy.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl SetupError {
                     Some(value @ 1..) => Self::ForbiddenBySysctl { value },
                     _ => Self::ForbiddenBySeccomp,
                 },
-                Some(libc::ENOMEM) => match locked_memory() {
+                Some(libc::ENOMEM) if step != MAPPING_BUFFERS => match locked_memory() {
                     Some((needed_bytes, limit_bytes)) => {
                         Self::LockedMemory { needed_bytes, limit_bytes }
                     }
@@ -218,10 +218,14 @@ mod tests {
     /// Memory that is short for another reason is not blamed on the limit.
     #[test]
     fn no_limit_no_blame() {
-        let source = io::Error::from_raw_os_error(libc::ENOMEM);
-        let error = RingError::Refused { step: "io_uring_setup", source };
-        let error = SetupError::from_ring(error, None, || None).to_string();
-        assert!(error.starts_with("io_uring_setup failed") && !error.contains("lock"), "{error}");
+        for (step, locked_memory) in
+            [("io_uring_setup", None), (MAPPING_BUFFERS, Some((64 << 20, 8 << 20)))]
+        {
+            let source = io::Error::from_raw_os_error(libc::ENOMEM);
+            let error = RingError::Refused { step, source };
+            let error = SetupError::from_ring(error, None, || locked_memory).to_string();
+            assert!(error.starts_with(step) && !error.contains("locked"), "{error}");
+        }
     }
 
     #[test]

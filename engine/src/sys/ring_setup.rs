@@ -44,6 +44,9 @@ pub enum RingError {
     },
 }
 
+/// The step that takes address space and no locked memory.
+pub(crate) const MAPPING_BUFFERS: &str = "mapping the receive buffers";
+
 /// Fewest completion entries a ring is made with when locked memory is short.
 const COMPLETION_ENTRIES_MIN: u32 = 512;
 

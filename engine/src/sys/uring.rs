@@ -17,7 +17,8 @@ use socket2::SockRef;
 use super::buffer_ring::BufferRing;
 use super::listener::{Listener, canonical};
 use super::ring_setup::{
-    RingConfig, RingError, check_operations, refused, register_ring_fd, set_up, unregister_ring_fd,
+    MAPPING_BUFFERS, RingConfig, RingError, check_operations, refused, register_ring_fd, set_up,
+    unregister_ring_fd,
 };
 use super::waker::Waker;
 use crate::driver::{
@@ -91,7 +92,7 @@ impl UringDriver {
             return Err(RingError::TooOld { missing: "IORING_FEAT_EXT_ARG, IORING_FEAT_CQE_SKIP" });
         }
         check_operations(&ring)?;
-        let buffers = BufferRing::new(config).map_err(refused("mapping the receive buffers"))?;
+        let buffers = BufferRing::new(config).map_err(refused(MAPPING_BUFFERS))?;
         let (address, entries) = buffers.registration();
         // SAFETY: the address is page-aligned memory for `entries` entries, and it stays
         // mapped until the ring is gone (`Drop`).
