@@ -22,7 +22,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from example_server import ExampleServer
+from example_server import OWN_HOST, ExampleServer
 
 FLAGS = [
     "--headless",
@@ -36,7 +36,7 @@ FLAGS = [
     # A container's /dev/shm may be small.
     "--disable-dev-shm-usage",
     # A name would have to be looked up somewhere; nothing here has a name.
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE " + OWN_HOST,
 ]
 # Longer than the page's longest pause between two attempts to reconnect (30 s).
 WAIT_S = 60
@@ -186,7 +186,7 @@ def check_two_messages_survive_a_restart(ada, grace, server, servers):
         assert ada.pending() == [typed]
         assert ada.text("#waiting") == "1 message waits for a connection."
 
-        server = servers.enter_context(ExampleServer("chat", "--shards", 2, port=server.port))
+        server = servers.enter_context(ExampleServer("chat", "--shards", 2, host=OWN_HOST, port=server.port))
         grace.reconnect()
         assert grace.messages() == said, "said before its author came back"
         ada.reconnect()
@@ -249,7 +249,7 @@ def check_nothing_came_from_elsewhere(driver, address):
 def main():
     os.environ["SE_OFFLINE"] = "true"
     with chromium() as driver, contextlib.ExitStack() as servers:
-        server = servers.enter_context(ExampleServer("chat", "--shards", 2))
+        server = servers.enter_context(ExampleServer("chat", "--shards", 2, host=OWN_HOST))
         ada, grace = (Tab(driver, f"http://{server.address}", nick) for nick in ("Ada", "Grace"))
         server, said = check_two_messages_survive_a_restart(ada, grace, server, servers)
         check_the_page_fits_a_phone(driver, server, ada, said)

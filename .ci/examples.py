@@ -101,6 +101,11 @@ def check_a_second_signal_ends_at_once():
             server.signal(signal.SIGTERM)
             frame = mute.recv(4 * KIB)
             assert frame[:1] == b"\x88", frame
+            # Within a second it is the same wish: one Ctrl-C that a runner forwards.
+            server.signal(signal.SIGINT)
+            time.sleep(0.3)
+            assert server.process.poll() is None, server.log()
+            time.sleep(1)
             server.signal(signal.SIGTERM)
             assert server.wait() == (1, ""), server.log()
 

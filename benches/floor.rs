@@ -46,12 +46,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = listener.local_addr()?;
     let config = RingConfig { receive_buffer_bytes: 16 << 10, ..RingConfig::default() };
     let driver =
-        UringDriver::new(&config, Some(listener)).map_err(|error| format!("no ring: {error:?}"))?;
+        UringDriver::new(&config, vec![listener]).map_err(|error| format!("no ring: {error:?}"))?;
     println!("listening on tcp://{address} (1 shards, io_uring)");
     std::io::stdout().flush()?;
     let mut floor =
         Floor { driver, connections: Vec::new(), free: Vec::new(), buffers: Vec::new() };
-    floor.driver.arm_accept();
+    floor.driver.arm_accept(0);
     floor.serve();
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ringwire::{Config, Conn, Handler, Message, Server};
+use ringwire::{Config, Conn, Handler, Message, Pin, Server};
 use ringwire_bench::process::Process;
 use ringwire_bench::soak::{Soak, Tally};
 
@@ -68,7 +68,8 @@ fn main() -> ExitCode {
 
 fn serve(address: &str) -> Result<(), String> {
     let config = Config { drain_timeout_ms: 2_000, ..Config::default() };
-    let running = Server::builder().listen(address).shards(2).config(config).start(|_| SoakHandler);
+    let server = Server::builder().listen(address).shards(2).pin(Pin::Auto).config(config);
+    let running = server.start(|_| SoakHandler);
     let running = running.map_err(|error| error.to_string())?;
     println!("listening on ws://{} (2 shards, io_uring)", running.local_addr());
     std::io::stdout().flush().map_err(|error| error.to_string())?;

@@ -152,7 +152,9 @@ impl Contender {
         match &self.kind {
             Program::Ringwire { shards } => {
                 let shards = shards.to_string();
-                let arguments = [&listen[..], &["--shards", &shards]].concat();
+                // On any core each shard has one of its own, so that runs are alike.
+                let pin = if cpu.is_none() { "auto" } else { "off" };
+                let arguments = [&listen[..], &["--shards", &shards, "--pin", pin]].concat();
                 Process::start(&sibling(mode.name())?, &arguments, cpu)
             }
             Program::Floor => Process::start(&sibling("floor")?, &listen, cpu),

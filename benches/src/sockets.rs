@@ -47,7 +47,7 @@ impl Sockets {
     ///
     /// There is no io_uring here, or not enough of it.
     pub(crate) fn new() -> Result<Self, String> {
-        let driver = UringDriver::new(&RingConfig::default(), None)
+        let driver = UringDriver::new(&RingConfig::default(), Vec::new())
             .map_err(|error| format!("no ring: {error:?}"))?;
         let (slots, completions) = (Slab::new(), Vec::new());
         Ok(Self { driver, slots, outbox: Vec::new(), buffers: Vec::new(), completions })

@@ -115,6 +115,11 @@ pub struct Config {
     /// [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.
     pub command_entries: usize,
 
+    /// An address in use is tried for that long before starting fails. Default 3,000: after
+    /// SIGKILL the kernel tears rings and connections down in the background, and with 10,000
+    /// connections the port stays taken for 300 ms.
+    pub bind_timeout_ms: u32,
+
     /// How long the whole server may take to end after [`Handle::stop`](crate::Handle::stop):
     /// connections that are left are then cut off, also those that still make progress
     /// ([`close_timeout_ms`](Self::close_timeout_ms) ends the others sooner). Default 10,000.
@@ -177,6 +182,7 @@ impl Default for Config {
             broadcast_entries: 32_768,
             broadcast_bytes_max: 64 << 20,
             command_entries: 1_024,
+            bind_timeout_ms: 3_000,
             drain_timeout_ms: 10_000,
             submission_entries: 1_024,
             completion_entries: 4_096,
@@ -212,15 +218,21 @@ impl Config {
                 "write_bytes_max must be at most 1 GiB",
             ),
             (
-                (1..=crate::driver::SLOTS_MAX).contains(&self.connections_max),
-                "connections_max must be between 1 and 2^28",
+                (1..=crate::driver::SLOTS_MAX - SURPLUS_MAX).contains(&self.connections_max),
+                "connections_max must be between 1 and 2^28 - 8",
+            ),
+            (
+                (1..=ENTRIES_CEILING).contains(&self.broadcast_entries),
+                "broadcast_entries must be between 1 and 2^24",
+            ),
+            (
+                (1..=ENTRIES_CEILING).contains(&self.command_entries),
+                "command_entries must be between 1 and 2^24",
             ),
             (
                 (1..=65_535).contains(&self.control_frames_burst_max),
                 "control_frames_burst_max must be between 1 and 65,535",
             ),
-            (self.broadcast_entries > 0, "broadcast_entries must be above 0"),
-            (self.command_entries > 0, "command_entries must be above 0"),
             (
                 (1..=32_768).contains(&self.submission_entries),
                 "submission_entries must be between 1 and 32,768",
@@ -228,6 +240,10 @@ impl Config {
             (
                 self.completion_entries >= self.submission_entries.saturating_mul(2),
                 "completion_entries must be at least twice submission_entries",
+            ),
+            (
+                self.timeouts_ms().into_iter().all(|ms| ms <= TIMEOUT_MS_CEILING),
+                "a timeout must be at most 2^31 - 1 ms, 24 days; 0 is never",
             ),
             (
                 (512..=1 << 20).contains(&self.receive_buffer_bytes),
@@ -243,6 +259,21 @@ impl Config {
             Some((_, rule)) => Err(SetupError::Config { rule }),
             None => Ok(()),
         }
+    }
+
+    fn timeouts_ms(&self) -> [u32; 10] {
+        [
+            self.handshake_timeout_ms,
+            self.message_timeout_ms,
+            self.idle_timeout_ms,
+            self.ping_interval_ms,
+            self.pong_timeout_ms,
+            self.close_timeout_ms,
+            self.write_timeout_ms,
+            self.bind_timeout_ms,
+            self.drain_timeout_ms,
+            self.ping_interval_ms.saturating_add(self.pong_timeout_ms),
+        ]
     }
 
     pub(crate) fn ring(&self) -> RingConfig {
@@ -295,6 +326,36 @@ impl TickLimits {
 /// for headers and for what one tick can add.
 const MESSAGE_BYTES_CEILING: usize = 1 << 30;
 
+/// A ring or queue of more entries is a slip of the pen: 2^24 take 800 MB.
+const ENTRIES_CEILING: usize = 1 << 24;
+
+/// Times are compared by their low 32 bits, which wrap after 49 days.
+const TIMEOUT_MS_CEILING: u32 = i32::MAX as u32;
+
+/// Connections beyond `connections_max` or the descriptors that a shard answers at a time: a few
+/// checks of health and metrics at one moment, while an upgrade takes a round trip to refuse.
+pub(crate) const SURPLUS_MAX: usize = 8;
+
+/// After that long such a connection is cut off, answered or not: its place is wanted.
+pub(crate) const SURPLUS_TIMEOUT_MS: u64 = 2_000;
+
+/// Connections that came in one burst with the one that took the last place; more are closed.
+pub(crate) const SURPLUS_WAITING_MAX: usize = 64;
+
+/// When an upgrade that was refused for want of room may be tried again, in seconds.
+pub(crate) const RETRY_AFTER_S: &str = "5";
+
+/// Descriptors of the process left to the application, beside those for surplus connections:
+/// files, databases, logs.
+pub(crate) const DESCRIPTORS_RESERVED: usize = 32;
+
+/// How long to leave the backlog alone when descriptors or memory are short, unless one of our
+/// own connections ends first.
+pub(crate) const ACCEPT_BACK_OFF_MS: u64 = 100;
+
+/// A warning whose cause clients can bring about is logged that often at most.
+pub(crate) const WARNING_INTERVAL_MS: u64 = 60_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,6 +375,11 @@ mod tests {
             Config { connections_max: 0, ..Config::default() },
             Config { completion_entries: 1_024, ..Config::default() },
             Config { receive_buffers_max: 1_000, ..Config::default() },
+            Config { connections_max: usize::MAX, ..Config::default() },
+            Config { broadcast_entries: usize::MAX, ..Config::default() },
+            Config { command_entries: usize::MAX, ..Config::default() },
+            Config { idle_timeout_ms: u32::MAX, ..Config::default() },
+            Config { ping_interval_ms: 1 << 30, pong_timeout_ms: 1 << 30, ..Config::default() },
         ];
         for config in broken {
             assert!(matches!(config.check(), Err(SetupError::Config { .. })), "{config:?}");

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use ringwire_proto::{CloseCode, Message};
 
@@ -12,18 +13,56 @@ use crate::slot::Session;
 
 /// Names a connection for as long as the server runs, also for other threads
 /// ([`Handle`](crate::Handle)). Once its connection is gone, it names nothing: no later
-/// connection gets the same one.
+/// connection gets the same one, nor does one of another server of this process.
+///
+/// As text it is four numbers with hyphens between, which `parse` takes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId {
+    pub(crate) server: u32,
     pub(crate) shard: u16,
     pub(crate) key: Key,
 }
 
 impl fmt::Display for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.shard, self.key.slot, self.key.generation)
+        let Self { server, shard, key } = self;
+        write!(f, "{server}-{shard}-{}-{}", key.slot, key.generation)
     }
 }
+
+impl FromStr for ConnId {
+    type Err = InvalidConnId;
+
+    /// Takes back what `Display` wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the text is anything else.
+    fn from_str(text: &str) -> Result<Self, InvalidConnId> {
+        fn number<T: FromStr>(part: Option<&str>) -> Result<T, InvalidConnId> {
+            let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+            part.filter(is_plain).and_then(|text| text.parse().ok()).ok_or(InvalidConnId)
+        }
+        let mut parts = text.split('-');
+        let (server, shard) = (number(parts.next())?, number(parts.next())?);
+        let key = Key { slot: number(parts.next())?, generation: number(parts.next())? };
+        let id = Self { server, shard, key };
+        // A number has one spelling, so an id has, too.
+        if parts.next().is_none() && id.to_string() == text { Ok(id) } else { Err(InvalidConnId) }
+    }
+}
+
+/// The text is no [`ConnId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidConnId;
+
+impl fmt::Display for InvalidConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a connection's id is four numbers with hyphens between")
+    }
+}
+
+impl std::error::Error for InvalidConnId {}
 
 /// What became of a message given to [`Conn::send`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +129,7 @@ impl<'a, S> Conn<'a, S> {
     /// The name of this connection.
     #[must_use]
     pub fn id(&self) -> ConnId {
-        ConnId { shard: self.core.shard as u16, key: self.session.key }
+        ConnId { server: self.core.server, shard: self.core.shard as u16, key: self.session.key }
     }
 
     /// The shard it lives on, from 0.
@@ -145,5 +184,22 @@ impl<S> fmt::Debug for Conn<'_, S> {
             .field("stage", &self.session.stage)
             .field("buffered_bytes", &self.buffered_bytes())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_being_text() {
+        for number in [0, 1, 77, u32::MAX] {
+            let key = Key { slot: number, generation: number };
+            let id = ConnId { server: number, shard: number as u16, key };
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in ["", "1-2-3", "1-2-3-4-5", "1-65536-3-4", "+1-2-3-4", "01-2-3-4", "1-2-3-4 "] {
+            assert_eq!(text.parse::<ConnId>(), Err(InvalidConnId), "{text}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The slab of a shard's slots, looked up by [`Key`] so that a late completion or a stale
 //! id never meets the next tenant. Never decides when a slot is freed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use slab::Slab;
 
 use crate::driver::Key;
@@ -58,9 +60,17 @@ impl<S> Connections<S> {
         slot
     }
 
+    /// Bytes of address space that [`new`](Self::new) sets aside for each slot.
+    pub(crate) const SLOT_BYTES: usize = size_of::<Option<Slot<S>>>() + size_of::<usize>();
+
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &crate::slot::Session<S>> {
         self.slots.iter().map(|(_, slot)| &slot.session)
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn has(&self, key: Key) -> bool {
+        self.slots.get(key.slot as usize).is_some_and(|slot| slot.session.key == key)
     }
 
     #[cfg(any(test, feature = "sim"))]
@@ -77,5 +87,16 @@ impl<S> Connections<S> {
     /// The keys of all tenants, for the rare walk over everything.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.slots.iter().map(|(_, slot)| slot.session.key).collect()
+    }
+}
+
+impl<S> Drop for Connections<S> {
+    /// A shard that ends in order has none left. One that panics drops what the application kept,
+    /// which is the application's code: its panic on top would abort the process.
+    fn drop(&mut self) {
+        for slot in self.slots.drain() {
+            let state = slot.session.state;
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
+        }
     }
 }

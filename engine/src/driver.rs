@@ -252,9 +252,11 @@ impl fmt::Display for Errno {
 pub enum Completion {
     /// A connection was accepted, or accepting failed.
     Accepted {
+        /// Index of the listener it came through.
+        listener: usize,
         /// The new socket; whoever takes this completion owns it.
         result: Result<Socket, Errno>,
-        /// Whether the multishot accept is still armed.
+        /// Whether the accept is still armed.
         more: bool,
     },
     /// Bytes arrived (`Some`), the peer sent FIN (`None`), or receiving failed.
@@ -296,14 +298,24 @@ pub enum Wait {
 /// completions. Per socket at most one receive and one send are in flight, and a socket
 /// is closed only when neither is.
 pub trait Driver {
-    /// Arms the multishot accept.
-    fn arm_accept(&mut self);
+    /// How many listeners there are, named by index from 0. Default 1.
+    fn listeners(&self) -> usize {
+        1
+    }
 
-    /// Ends the multishot accept; its last completion has `more == false`.
-    fn cancel_accept(&mut self);
+    /// Arms the multishot accept of a listener.
+    fn arm_accept(&mut self, listener: usize);
 
-    /// Closes the listener, once the accept is over: further connects are refused.
-    fn close_listener(&mut self);
+    /// Arms an accept of one connection, after which it is over. Default: a multishot one.
+    fn arm_accept_once(&mut self, listener: usize) {
+        self.arm_accept(listener);
+    }
+
+    /// Ends the accept of a listener; its last completion has `more == false`.
+    fn cancel_accept(&mut self, listener: usize);
+
+    /// Closes a listener, once its accept is over: further connects are refused.
+    fn close_listener(&mut self, listener: usize);
 
     /// Arms the multishot receive of a socket.
     fn arm_receive(&mut self, key: Key, socket: &Socket);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use crate::sys::RingError;
+use crate::sys::{BindError, MAPPING_BUFFERS, RingError};
 
 /// Why a server did not start. Each names the cause and the remedy.
 #[derive(Debug)]
@@ -44,7 +44,19 @@ pub enum SetupError {
         value: u8,
     },
     /// The rings do not fit into `RLIMIT_MEMLOCK` (`ENOMEM`), not even small ones.
-    LockedMemory,
+    LockedMemory {
+        /// What the smallest rings of all shards take together.
+        needed_bytes: usize,
+        /// What the user may lock, in all of its processes together.
+        limit_bytes: usize,
+    },
+    /// The memory or address space that a setting asks for cannot be had.
+    Memory {
+        /// What it is for, and which setting to lower.
+        what: &'static str,
+        /// How much.
+        bytes: usize,
+    },
     /// The kernel is older than 6.1 or lacks an operation.
     KernelTooOld {
         /// What is missing.
@@ -77,7 +89,13 @@ impl SetupError {
         )
     }
 
-    pub(crate) fn from_ring(error: RingError, sysctl: Option<u8>) -> Self {
+    /// `locked_memory` is what the smallest rings of all shards need and the limit they are charged
+    /// to, if there is one.
+    pub(crate) fn from_ring(
+        error: RingError,
+        sysctl: Option<u8>,
+        locked_memory: impl FnOnce() -> Option<(usize, usize)>,
+    ) -> Self {
         match error {
             RingError::TooOld { missing } => Self::KernelTooOld { missing },
             RingError::Refused { step, source } => match source.raw_os_error() {
@@ -86,13 +104,18 @@ impl SetupError {
                     Some(value @ 1..) => Self::ForbiddenBySysctl { value },
                     _ => Self::ForbiddenBySeccomp,
                 },
-                Some(libc::ENOMEM) => Self::LockedMemory,
+                Some(libc::ENOMEM) if step != MAPPING_BUFFERS => match locked_memory() {
+                    Some((needed_bytes, limit_bytes)) => {
+                        Self::LockedMemory { needed_bytes, limit_bytes }
+                    }
+                    None => Self::Machine { step, source },
+                },
                 _ => Self::Machine { step, source },
             },
         }
     }
 
-    pub(crate) fn from_bind(address: SocketAddr, source: io::Error) -> Self {
+    pub(crate) fn from_bind(BindError { address, source }: BindError) -> Self {
         if source.kind() == io::ErrorKind::AddrInUse {
             Self::AddressInUse { address }
         } else {
@@ -115,7 +138,7 @@ impl fmt::Display for SetupError {
             }
             Self::AddressInUse { address } => write!(
                 f,
-                "cannot listen on {address}: another process does; stop it (`ss -ltnp` names it) or choose another port (0 picks a free one)"
+                "cannot listen on {address}: another process or server does; stop it (`ss -ltnp` names it) or choose another port (0 picks a free one)"
             ),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Missing => f.write_str(
@@ -128,9 +151,15 @@ impl fmt::Display for SetupError {
                 f,
                 "io_uring is forbidden by kernel.io_uring_disabled={value}: set it to 0 (sysctl -w kernel.io_uring_disabled=0), or with 1 run as a member of the group in kernel.io_uring_group"
             ),
-            Self::LockedMemory => f.write_str(
-                "the rings do not fit into the locked-memory limit (ENOMEM): raise it (ulimit -l unlimited, LimitMEMLOCK=infinity in systemd, docker run --ulimit memlock=-1) or run fewer shards",
+            Self::LockedMemory { needed_bytes, limit_bytes } => write!(
+                f,
+                "the rings of all shards need at least {} KiB of locked memory, and this user may lock {} KiB in all of its processes (ENOMEM): raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity in systemd, docker run --ulimit memlock=-1) or run fewer shards",
+                needed_bytes / 1024,
+                limit_bytes / 1024
             ),
+            Self::Memory { what, bytes } => {
+                write!(f, "{bytes} bytes cannot be had for {what}")
+            }
             Self::KernelTooOld { missing } => write!(
                 f,
                 "this kernel lacks {missing}: run Linux 6.1 or newer, best the latest of a maintained series"
@@ -160,6 +189,8 @@ pub enum HandleError {
     Busy,
     /// The server has stopped.
     Stopped,
+    /// The id is that of a connection of another server.
+    OtherServer,
 }
 
 impl fmt::Display for HandleError {
@@ -167,6 +198,7 @@ impl fmt::Display for HandleError {
         f.write_str(match self {
             Self::Busy => "the shard's command queue is full",
             Self::Stopped => "the server has stopped",
+            Self::OtherServer => "the id is that of another server's connection",
         })
     }
 }
@@ -179,7 +211,21 @@ mod tests {
 
     fn refused(errno: i32, sysctl: Option<u8>) -> SetupError {
         let source = io::Error::from_raw_os_error(errno);
-        SetupError::from_ring(RingError::Refused { step: "io_uring_setup", source }, sysctl)
+        let error = RingError::Refused { step: "io_uring_setup", source };
+        SetupError::from_ring(error, sysctl, || Some((64 << 20, 8 << 20)))
+    }
+
+    /// Memory that is short for another reason is not blamed on the limit.
+    #[test]
+    fn no_limit_no_blame() {
+        for (step, locked_memory) in
+            [("io_uring_setup", None), (MAPPING_BUFFERS, Some((64 << 20, 8 << 20)))]
+        {
+            let source = io::Error::from_raw_os_error(libc::ENOMEM);
+            let error = RingError::Refused { step, source };
+            let error = SetupError::from_ring(error, None, || locked_memory).to_string();
+            assert!(error.starts_with(step) && !error.contains("locked"), "{error}");
+        }
     }
 
     #[test]

@@ -13,14 +13,19 @@ use crate::mailbox::{Command, Mailbox};
 use crate::metrics::Metrics;
 
 /// Reaches a running server from any thread; cheap to clone.
+///
+/// `Ok` means that a command is queued. If the server ends before it is carried out, it is counted
+/// in [`Metrics::commands_lost`].
 #[derive(Clone)]
 pub struct Handle {
     mailboxes: Arc<[Mailbox]>,
+    /// Of whose connections it takes ids.
+    server: u32,
 }
 
 impl Handle {
-    pub(crate) fn new(mailboxes: Arc<[Mailbox]>) -> Self {
-        Self { mailboxes }
+    pub(crate) fn new(mailboxes: Arc<[Mailbox]>, server: u32) -> Self {
+        Self { mailboxes, server }
     }
 
     /// Publishes a message to every subscriber of `topic` on every shard. Publishes of one
@@ -44,9 +49,10 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`HandleError::Busy`] or [`HandleError::Stopped`]; then it was not sent.
+    /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]; then it
+    /// was not sent.
     pub fn send<'m>(&self, id: ConnId, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
-        self.mailbox(id).push(Command::Send { key: id.key, frame: encode(message.into()) })
+        self.mailbox(id)?.push(Command::Send { key: id.key, frame: encode(message.into()) })
     }
 
     /// Starts the closing handshake of one connection, if it is still there; see
@@ -54,9 +60,10 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`HandleError::Busy`] or [`HandleError::Stopped`]; then it was not closed.
+    /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]; then it
+    /// was not closed.
     pub fn close(&self, id: ConnId, code: CloseCode, reason: &str) -> Result<(), HandleError> {
-        self.mailbox(id).push(Command::Close { key: id.key, code, reason: reason.into() })
+        self.mailbox(id)?.push(Command::Close { key: id.key, code, reason: reason.into() })
     }
 
     /// Asks the server to drain and end: no further connects, 1001 to every connection, cut
@@ -70,12 +77,15 @@ impl Handle {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let mut sum = Metrics::default();
-        self.mailboxes.iter().for_each(|mailbox| mailbox.metrics.add_to(&mut sum));
+        self.mailboxes.iter().for_each(|mailbox| mailbox.add_metrics_to(&mut sum));
         sum
     }
 
-    fn mailbox(&self, id: ConnId) -> &Mailbox {
-        &self.mailboxes[usize::from(id.shard) % self.mailboxes.len()]
+    fn mailbox(&self, id: ConnId) -> Result<&Mailbox, HandleError> {
+        if id.server != self.server {
+            return Err(HandleError::OtherServer);
+        }
+        self.mailboxes.get(usize::from(id.shard)).ok_or(HandleError::OtherServer)
     }
 }
 

@@ -48,6 +48,8 @@ pub mod bench;
 mod config;
 mod conn;
 mod connections;
+mod cpu_quota;
+mod descriptors;
 #[cfg(feature = "driver")]
 pub mod driver;
 // Parts of the seam are there for tools only.
@@ -60,6 +62,7 @@ mod handle;
 mod handler;
 mod mailbox;
 mod metrics;
+mod pin;
 mod publish_log;
 mod server;
 mod shard;
@@ -70,6 +73,7 @@ pub mod sim;
 mod sim;
 mod sleep_flag;
 mod slot;
+mod starting;
 mod sync;
 mod sys;
 mod timer_wheel;
@@ -77,11 +81,12 @@ mod topic;
 mod write_buffer;
 
 pub use config::{Config, Overflow};
-pub use conn::{Conn, ConnId, SendStatus};
+pub use conn::{Conn, ConnId, InvalidConnId, SendStatus};
 pub use error::{HandleError, SetupError};
 pub use handle::Handle;
 pub use handler::{Gap, Handler, Upgrade};
 pub use metrics::Metrics;
+pub use pin::Pin;
 pub use ringwire_proto::{
     CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
     is_serialised_origin,

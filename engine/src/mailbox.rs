@@ -2,7 +2,7 @@
 //! that says whether the shard must be woken. The mailbox never blocks anyone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::driver::Key;
 use crate::error::HandleError;
-use crate::metrics::MetricsCells;
+use crate::metrics::{Metrics, MetricsCells};
 use crate::sleep_flag::SleepFlag;
 use crate::sys::Waker;
 use ringwire_proto::CloseCode;
@@ -31,6 +31,8 @@ pub(crate) struct Mailbox {
     stop: AtomicBool,
     /// The shard is gone: nothing will be taken any more.
     ended: AtomicBool,
+    /// Commands that were queued and will not be carried out.
+    lost: AtomicU64,
     pub(crate) sleep: SleepFlag,
     waker: Arc<Waker>,
     /// Padded: written every tick, while the flag above is read by every publisher.
@@ -43,6 +45,7 @@ impl Mailbox {
             commands: ArrayQueue::new(command_entries),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
             sleep: SleepFlag::new(),
             waker: Arc::new(waker),
             metrics: CachePadded::default(),
@@ -54,12 +57,19 @@ impl Mailbox {
         Arc::clone(&self.waker)
     }
 
-    /// Leaves a command, from any thread.
+    /// Leaves a command, from any thread. What was left is carried out, or counted as lost if
+    /// the shard ends first.
     pub(crate) fn push(&self, command: Command) -> Result<(), HandleError> {
         if self.ended.load(Ordering::Acquire) {
             return Err(HandleError::Stopped);
         }
         self.commands.push(command).map_err(|_| HandleError::Busy)?;
+        // Against `end`: whichever fence comes second sees the other side's store, so a command
+        // pushed while the shard ends is counted by it or by us.
+        fence(Ordering::SeqCst);
+        if self.ended.load(Ordering::Relaxed) {
+            self.count_lost();
+        }
         self.rouse_by_eventfd();
         Ok(())
     }
@@ -91,8 +101,22 @@ impl Mailbox {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// The shard is gone: further commands are refused, and those still queued are lost.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.count_lost();
+    }
+
+    fn count_lost(&self) {
+        while self.commands.pop().is_some() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn add_metrics_to(&self, sum: &mut Metrics) {
+        self.metrics.add_to(sum);
+        sum.commands_lost += self.lost.load(Ordering::Relaxed);
     }
 }
 
@@ -114,5 +138,30 @@ mod tests {
         assert!(matches!(mailbox.pop(), Some(Command::Close { key: Key { slot: 0, .. }, .. })));
         mailbox.end();
         assert_eq!(mailbox.push(close(3)), Err(HandleError::Stopped));
+        let mut metrics = Metrics::default();
+        mailbox.add_metrics_to(&mut metrics);
+        assert_eq!(metrics.commands_lost, 1);
+    }
+
+    /// Each command that was taken is carried out or counted, wherever the end comes.
+    #[test]
+    fn no_command_is_lost_without_being_counted() {
+        const PUSHERS: u64 = 3;
+        for _ in 0..200 {
+            let mailbox = Mailbox::new(64, Waker::new().unwrap());
+            let (mut carried_out, mut queued) = (0, 0);
+            std::thread::scope(|scope| {
+                let push = || (0..100).filter(|_| mailbox.push(close(0)).is_ok()).count() as u64;
+                let pushers: Vec<_> = (0..PUSHERS).map(|_| scope.spawn(push)).collect();
+                for _ in 0..50 {
+                    carried_out += u64::from(mailbox.pop().is_some());
+                }
+                mailbox.end();
+                queued = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
+            });
+            let mut metrics = Metrics::default();
+            mailbox.add_metrics_to(&mut metrics);
+            assert_eq!(queued, carried_out + metrics.commands_lost);
+        }
     }
 }

@@ -37,7 +37,8 @@ macro_rules! metrics {
 metrics! {
     /// Connections accepted.
     connections_accepted,
-    /// Connections closed at once because `connections_max` was reached.
+    /// Connections beyond `connections_max` or the process's descriptors, or while the server
+    /// stops: an upgrade got 503, a request that ends its answer, the rest was closed.
     connections_refused,
     /// Slots in use now: handshakes, open and closing connections.
     connections_now,
@@ -67,8 +68,16 @@ metrics! {
     violations,
     /// Callbacks that panicked.
     panics,
-    /// Accepts that failed for want of descriptors or memory.
+    /// Accepts that failed for want of descriptors or memory (`EMFILE`, `ENFILE`, `ENOMEM`,
+    /// `ENOBUFS`).
     accepts_exhausted,
+    /// Connections that were gone before they were accepted (`ECONNABORTED`, `EPROTO`, `EPERM`).
+    accepts_aborted,
+    /// Accepts that failed for any other reason, which is logged.
+    accepts_failed,
+    /// Commands of a [`Handle`](crate::Handle) that were queued, and not carried out because the
+    /// server ended.
+    commands_lost,
     /// Receives that found no buffer and were armed again.
     receives_unbuffered,
     /// Ticks at which the completion queue had overflowed.

@@ -1,24 +1,24 @@
-//! Starting and ending a server: threads, listeners, rings, and what joins the shards.
-//! Nothing here runs while connections are served.
+//! What server to start, and the server that runs. How the threads come to serve is in
+//! `starting.rs`. Nothing here runs while connections are served.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{Builder as ThreadBuilder, JoinHandle};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::config::Config;
-use crate::error::{SetupError, io_uring_disabled};
+use crate::descriptors::Descriptors;
+use crate::error::SetupError;
 use crate::handle::Handle;
 use crate::handler::Handler;
-use crate::mailbox::Mailbox;
-use crate::shard::{Links, Publication, Shard};
-use crate::sys::{
-    Listener, Peer, Publisher, Reader, UringDriver, Waker, allowed_cpus, broadcast_ring, pin_to,
-    raise_locked_memory,
-};
+use crate::mailbox::{Command, Mailbox};
+use crate::pin::{Pin, place_shards};
+use crate::shard::{Links, Publication};
+use crate::starting::{Plan, check_memory, size_rings, start_threads};
+use crate::sys::{Listener, Publisher, Reader, Waker, broadcast_ring, listen, raise_limits};
 
-/// A WebSocket server: one shard per core, each a thread with its own listener, io_uring and
+/// A WebSocket server: one shard per core, each a thread with its own listeners, io_uring and
 /// handler.
 #[derive(Debug)]
 pub struct Server;
@@ -26,7 +26,7 @@ pub struct Server;
 impl Server {
     /// Describes a server; nothing happens before [`Builder::run`] or [`Builder::start`].
     pub fn builder() -> Builder {
-        Builder { address: "127.0.0.1:9001".to_owned(), shards: None, config: Config::default() }
+        Builder { listen: Vec::new(), shards: None, pin: Pin::Off, config: Config::default() }
     }
 }
 
@@ -34,22 +34,37 @@ impl Server {
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is run or started"]
 pub struct Builder {
-    address: String,
+    listen: Vec<String>,
     shards: Option<usize>,
+    pin: Pin,
     config: Config,
 }
 
+/// Where a server listens that was not told.
+const LISTEN_DEFAULT: &str = "127.0.0.1:9001";
+
 impl Builder {
-    /// Where to listen, as `ADDR:PORT`; port 0 picks a free one. Default `127.0.0.1:9001`.
+    /// Where to listen, as `ADDR:PORT` or `NAME:PORT`; may be called more than once, to listen in
+    /// several places. Default `127.0.0.1:9001`.
+    ///
+    /// A name stands for all of its addresses; those this machine does not have are passed over.
+    /// Port 0 picks a free port, one for all addresses of a name. `[::]` takes connections of
+    /// IPv4 too, unless an IPv4 address of the same port is listened on.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.address = address.into();
+        self.listen.push(address.into());
         self
     }
 
-    /// How many shards, from 1 to 65,535. Default: one per CPU this process may run on, each
-    /// pinned to its own; with more shards than CPUs none is pinned.
+    /// How many shards, from 1 to 65,535. Default: one per CPU this process may run on, by its
+    /// affinity (sched_getaffinity(2)) and by the CPU quota of its control group, rounded up.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// Whether shards are pinned to CPUs. Default [`Pin::Off`].
+    pub fn pin(mut self, pin: Pin) -> Self {
+        self.pin = pin;
         self
     }
 
@@ -72,55 +87,79 @@ impl Builder {
         self.start(make)?.join()
     }
 
-    /// Starts the server and returns once it accepts connections.
+    /// Starts the server, and returns when every handler is made and every shard accepts
+    /// connections.
+    ///
+    /// Raises the process's soft limits of descriptors and of locked memory to the hard ones
+    /// (`RLIMIT_NOFILE`, `RLIMIT_MEMLOCK`). Waits for an address in use for
+    /// [`bind_timeout_ms`](Config::bind_timeout_ms).
     ///
     /// # Errors
     ///
-    /// Why it did not start, with the remedy.
+    /// Why it did not start, with the remedy; [`SetupError::ShardPanicked`] if `make` panics.
+    /// Nothing is left of the server then: its threads have ended and its ports are free.
     pub fn start<H: Handler>(
         self,
         make: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Result<Running, SetupError> {
         self.config.check()?;
-        let cpus = allowed_cpus()
-            .map_err(|source| SetupError::Machine { step: "sched_getaffinity", source })?;
-        let shards = self.shards.unwrap_or(cpus.len());
-        if !(1..=usize::from(u16::MAX)).contains(&shards) {
-            return Err(SetupError::Config { rule: "shards must be between 1 and 65,535" });
-        }
-        raise_locked_memory();
-        let address = resolve(&self.address)?;
-        let bound = |source| SetupError::from_bind(address, source);
-        let listeners = Listener::bind_group(address, shards).map_err(bound)?;
-        let local_addr = listeners[0].local_addr().map_err(bound)?;
+        let (shards, cpus) = place_shards(self.shards, &self.pin)?;
+        raise_limits();
+        let groups = self.listen_for(shards)?;
+        let local_addrs = groups.iter().map(|group| group[0].local_addr());
+        let local_addrs: Vec<SocketAddr> = local_addrs
+            .collect::<Result<_, _>>()
+            .map_err(|source| SetupError::Machine { step: "getsockname", source })?;
+        check_queues(&self.config, shards)?;
         let mailboxes = make_mailboxes(shards, self.config.command_entries)?;
         let links = join_shards(&mailboxes, &self.config);
+        let server = links[0].server;
         let plan = Plan {
+            ring: size_rings(&self.config, shards),
             config: self.config,
-            cpus: (shards <= cpus.len()).then_some(cpus),
+            shards,
+            cpus,
             mailboxes: Arc::clone(&mailboxes),
+            descriptors: Arc::clone(&links[0].descriptors),
             make,
+            memory: Mutex::new(()),
         };
-        let threads = spawn(plan, listeners, links)?;
-        tracing::info!(%local_addr, shards, "serving");
-        Ok(Running { local_addr, shards, handle: Handle::new(mailboxes), threads })
+        let threads = start_threads(plan, by_shard(groups, shards), links)?;
+        tracing::info!(?local_addrs, shards, "serving");
+        Ok(Running { local_addrs, shards, handle: Handle::new(mailboxes, server), threads })
+    }
+
+    /// A group of listeners for each address, one of the group for each shard.
+    fn listen_for(&self, shards: usize) -> Result<Vec<Vec<Listener>>, SetupError> {
+        let names = match &self.listen[..] {
+            [] => vec![resolve(LISTEN_DEFAULT)?],
+            names => names.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?,
+        };
+        let patience = Duration::from_millis(self.config.bind_timeout_ms.into());
+        listen(&names, shards, patience).map_err(SetupError::from_bind)
     }
 }
 
 /// A server that runs. Dropping it stops the server without waiting for it.
 #[derive(Debug)]
 pub struct Running {
-    local_addr: SocketAddr,
+    local_addrs: Vec<SocketAddr>,
     shards: usize,
     handle: Handle,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Running {
-    /// The address it listens on, with the port picked if that was 0.
+    /// The first address it listens on, with the port picked if that was 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.local_addrs[0]
+    }
+
+    /// Every address it listens on, in the order of [`Builder::listen`], with the ports picked.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
     }
 
     /// The number of shards.
@@ -139,7 +178,8 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// [`SetupError::ShardPanicked`]: a bug of the engine. The other shards were stopped.
+    /// [`SetupError::ShardPanicked`]: the handler's `Drop`, or a bug of the engine. The other
+    /// shards were stopped.
     pub fn join(mut self) -> Result<(), SetupError> {
         let threads = std::mem::take(&mut self.threads).into_iter().enumerate();
         let panicked: Vec<usize> =
@@ -159,10 +199,46 @@ impl Drop for Running {
     }
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, SetupError> {
-    let unresolved = |source| SetupError::Address { address: address.to_owned(), source };
-    let mut addresses = address.to_socket_addrs().map_err(unresolved)?;
-    addresses.next().ok_or_else(|| unresolved(std::io::Error::other("the name has no address")))
+/// Every address of a name, each once.
+fn resolve(name: &str) -> Result<Vec<SocketAddr>, SetupError> {
+    let unresolved = |source| SetupError::Address { address: name.to_owned(), source };
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in name.to_socket_addrs().map_err(unresolved)? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(unresolved(std::io::Error::other("the name has no address")));
+    }
+    Ok(addresses)
+}
+
+/// The listeners of each shard, one for each address.
+fn by_shard(groups: Vec<Vec<Listener>>, shards: usize) -> Vec<Vec<Listener>> {
+    let mut by_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    for group in groups {
+        for (listeners, listener) in by_shard.iter_mut().zip(group) {
+            listeners.push(listener);
+        }
+    }
+    by_shard
+}
+
+/// Whether the queues between the shards and other threads can be had.
+fn check_queues(config: &Config, shards: usize) -> Result<(), SetupError> {
+    check_memory(
+        config.command_entries.saturating_mul(shards),
+        size_of::<Command>() + size_of::<usize>(),
+        "the command queues of all shards: lower command_entries",
+    )?;
+    // A lone shard has no such ring.
+    let rings = if shards == 1 { 0 } else { shards };
+    check_memory(
+        config.broadcast_entries.next_power_of_two().saturating_mul(rings),
+        size_of::<Option<Publication>>(),
+        "the broadcast rings of all shards: lower broadcast_entries",
+    )
 }
 
 pub(crate) fn make_mailboxes(
@@ -179,6 +255,8 @@ pub(crate) fn make_mailboxes(
 pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, config: &Config) -> Vec<Links> {
     type Ends = (Publisher<Publication>, Vec<Reader<Publication>>);
     let shards = mailboxes.len();
+    let server = next_server();
+    let descriptors = Arc::new(Descriptors::new(usize::MAX / 2));
     // A lone shard publishes to nobody: its ring takes no memory to speak of.
     let entries = if shards == 1 { 1 } else { config.broadcast_entries };
     let bytes_max = config.broadcast_bytes_max;
@@ -195,6 +273,8 @@ pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, config: &Config) -> Vec<Li
     parts
         .map(|(shard, (publisher, readers))| Links {
             shard,
+            server,
+            descriptors: Arc::clone(&descriptors),
             mailboxes: Arc::clone(mailboxes),
             publisher,
             readers,
@@ -202,121 +282,8 @@ pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, config: &Config) -> Vec<Li
         .collect()
 }
 
-/// What every shard's thread needs to know.
-struct Plan<F> {
-    config: Config,
-    /// The CPU of each shard, if shards are pinned.
-    cpus: Option<Vec<usize>>,
-    mailboxes: Arc<[Mailbox]>,
-    make: F,
-}
-
-/// What a shard's thread reports: a descriptor of its ring, or why it has none.
-type Report = (usize, Result<OwnedFd, SetupError>);
-
-/// Starts the threads and waits until each has its ring. Then tells all of them each
-/// other's rings, which is the sign to serve; should one fail, the others hear nothing and
-/// end.
-fn spawn<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
-    plan: Plan<F>,
-    listeners: Vec<Listener>,
-    links: Vec<Links>,
-) -> Result<Vec<JoinHandle<()>>, SetupError> {
-    let plan = Arc::new(plan);
-    let (report, reports) = channel();
-    let (mut threads, mut signs) = (Vec::new(), Vec::new());
-    for (listener, links) in listeners.into_iter().zip(links) {
-        let (sign, signed) = channel();
-        let (plan, report) = (Arc::clone(&plan), report.clone());
-        let thread = ThreadBuilder::new()
-            .name(format!("ringwire-{}", links.shard))
-            .spawn(move || serve(&plan, listener, links, report, &signed))
-            .map_err(|source| SetupError::Machine { step: "starting a thread", source })?;
-        threads.push(thread);
-        signs.push(sign);
-    }
-    drop(report);
-    let rings = collect_reports(&reports, threads.len())?;
-    let wakers = plan.mailboxes.iter().map(Mailbox::waker);
-    let peers: Vec<Peer> =
-        rings.into_iter().zip(wakers).map(|(ring, waker)| Peer { ring, waker }).collect();
-    for sign in &signs {
-        // A thread that has ended meanwhile has panicked, which `join` will tell.
-        let _ = sign.send(peers.clone());
-    }
-    Ok(threads)
-}
-
-fn collect_reports(
-    reports: &Receiver<Report>,
-    shards: usize,
-) -> Result<Vec<Arc<OwnedFd>>, SetupError> {
-    let mut rings: Vec<Option<Arc<OwnedFd>>> = vec![None; shards];
-    // Each thread reports once and then has no sender any more: this ends, whatever they do.
-    for (shard, ring) in reports {
-        rings[shard] = Some(Arc::new(ring?));
-    }
-    let silent = rings.iter().position(Option::is_none);
-    match silent {
-        Some(shard) => Err(SetupError::ShardPanicked { shard }),
-        None => Ok(rings.into_iter().flatten().collect()),
-    }
-}
-
-/// A shard's thread, from its ring to its end.
-fn serve<H: Handler, F: Fn(usize) -> H>(
-    plan: &Plan<F>,
-    listener: Listener,
-    links: Links,
-    report: Sender<Report>,
-    signed: &Receiver<Vec<Peer>>,
-) {
-    let shard = links.shard;
-    if let Some(cpus) = &plan.cpus
-        && let Err(error) = pin_to(cpus[shard])
-    {
-        tracing::warn!(shard, %error, "not pinned to a CPU");
-    }
-    let (mut driver, ring) = match set_up_driver(&plan.config, listener) {
-        Ok(set_up) => set_up,
-        Err(error) => {
-            let _ = report.send((shard, Err(error)));
-            return;
-        }
-    };
-    let _ = report.send((shard, Ok(ring)));
-    drop(report);
-    let Ok(peers) = signed.recv() else { return };
-    driver.set_peers(peers);
-    driver.poll_waker(plan.mailboxes[shard].waker());
-    let stop_on_panic = StopOnPanic { mailboxes: &plan.mailboxes, shard };
-    Shard::new(driver, (plan.make)(shard), &plan.config, links).run();
-    drop(stop_on_panic);
-}
-
-fn set_up_driver(
-    config: &Config,
-    listener: Listener,
-) -> Result<(UringDriver, OwnedFd), SetupError> {
-    let driver = UringDriver::new(&config.ring(), Some(listener))
-        .map_err(|error| SetupError::from_ring(error, io_uring_disabled()))?;
-    let ring = driver
-        .duplicate_ring_fd()
-        .map_err(|source| SetupError::Machine { step: "duplicating the ring", source })?;
-    Ok((driver, ring))
-}
-
-/// A shard that panics takes the server down in order instead of leaving it limping.
-struct StopOnPanic<'a> {
-    mailboxes: &'a [Mailbox],
-    shard: usize,
-}
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.mailboxes[self.shard].end();
-            self.mailboxes.iter().for_each(Mailbox::stop);
-        }
-    }
+/// A number no other server of this process has.
+fn next_server() -> u32 {
+    static SERVERS: AtomicU32 = AtomicU32::new(1);
+    SERVERS.fetch_add(1, Ordering::Relaxed)
 }

@@ -18,17 +18,20 @@ mod inspect;
 mod opening;
 mod receive;
 mod send;
+mod surplus;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use self::accept::Accepting;
+use self::accept::{Accepting, Warned};
 pub(crate) use self::core::{Core, Publication};
 use self::date::Date;
-use crate::config::{Config, TickLimits};
+pub(crate) use self::surplus::Surplus;
+use crate::config::{Config, SURPLUS_MAX, TickLimits};
 use crate::connections::Connections;
-use crate::driver::{Completion, Driver, Key, Wait};
+use crate::descriptors::Descriptors;
+use crate::driver::{Completion, Driver, Key, Socket, Wait};
 use crate::forward::Forward;
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
@@ -43,6 +46,10 @@ use crate::write_buffer::BufferPool;
 pub(crate) struct Links {
     /// This shard's index.
     pub(crate) shard: usize,
+    /// Tells this server's connections from those of other servers.
+    pub(crate) server: u32,
+    /// Of all shards together.
+    pub(crate) descriptors: Arc<Descriptors>,
     /// Of every shard, by index.
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) publisher: Publisher<Publication>,
@@ -56,7 +63,13 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     connections: Connections<H::State>,
     core: Core,
     links: Links,
-    accepting: Accepting,
+    /// By listener.
+    accepting: Vec<Accepting>,
+    /// Accepted beyond the limits, and not yet in a slot.
+    waiting: VecDeque<Socket>,
+    exhaustion_warned: Warned,
+    accept_error_warned: Warned,
+    surplus_warned: Warned,
     /// Set when the server is to stop: by then connections are cut off.
     drain_until_ms: Option<u64>,
     /// When they are cut off: the next slot to look at; beyond all slots when none is left.
@@ -84,6 +97,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             head_limits: config.head_limits(),
             incoming_limits: config.incoming_limits(),
             shard: links.shard,
+            server: links.server,
+            surplus: Vec::new(),
             is_one_of_many: !links.readers.is_empty(),
             now_ms,
             judged_ms: now_ms,
@@ -91,7 +106,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             peer_addr: D::peer_addr,
             unacknowledged_bytes: D::unacknowledged_bytes,
             is_quiet: true,
-            timers: TimerWheel::new(now_ms, config.connections_max),
+            timers: TimerWheel::new(now_ms, config.connections_max + SURPLUS_MAX),
             pool: BufferPool::new(),
             forward: Forward::new(config),
             topics: Topics::default(),
@@ -104,13 +119,18 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             moved: Vec::new(),
             metrics: Metrics::default(),
         };
+        let listeners = driver.listeners();
         Self {
             driver,
             handler,
-            connections: Connections::new(config.connections_max),
+            connections: Connections::new(config.connections_max + SURPLUS_MAX),
             core,
             links,
-            accepting: Accepting::new(),
+            accepting: vec![Accepting::Armed; listeners],
+            waiting: VecDeque::new(),
+            exhaustion_warned: Warned::default(),
+            accept_error_warned: Warned::default(),
+            surplus_warned: Warned::default(),
             drain_until_ms: None,
             cut_off_from: 0,
             has_deadlines_left: false,
@@ -124,9 +144,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
     }
 
-    /// Serves until the server is stopped and every connection is gone.
+    /// Serves until the server is stopped and every connection is gone; after [`start`].
+    ///
+    /// [`start`]: Self::start
     pub(crate) fn run(&mut self) {
-        self.start();
         while !self.is_finished() {
             self.tick();
         }
@@ -134,7 +155,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     pub(crate) fn start(&mut self) {
-        self.driver.arm_accept();
+        for listener in 0..self.accepting.len() {
+            self.driver.arm_accept(listener);
+        }
+    }
+
+    /// Submits what is queued, without waiting.
+    pub(crate) fn submit(&mut self) {
+        self.driver.tick(Wait::No, &mut self.completions);
     }
 
     pub(crate) fn tick(&mut self) {
@@ -207,7 +235,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             match completion {
                 Completion::Received { key, result, more } => self.on_received(key, result, more),
                 Completion::Sent { key, result, outbound } => self.on_sent(key, result, outbound),
-                Completion::Accepted { result, more } => self.on_accepted(result, more),
+                Completion::Accepted { listener, result, more } => {
+                    self.on_accepted(listener, result, more);
+                }
                 Completion::Woken => {}
             }
         }
@@ -246,12 +276,12 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// Nothing is left to serve, and the accept has ended too.
     pub(crate) fn is_finished(&self) -> bool {
-        self.drain_until_ms.is_some() && self.connections.len() == 0 && self.accepting.is_over()
+        self.drain_until_ms.is_some() && self.connections.len() == 0 && self.is_accepting_over()
     }
 
     /// Submits what the last tick queued (closed sockets, wakes).
     fn finish(&mut self) {
-        self.driver.tick(Wait::No, &mut self.completions);
+        self.submit();
         self.mailbox().end();
         self.mailbox().metrics.store(&self.core.metrics);
     }

@@ -37,6 +37,9 @@ pub(crate) struct TimerWheel {
 }
 
 impl TimerWheel {
+    /// Bytes of address space that [`new`](Self::new) sets aside for each slot.
+    pub(crate) const SLOT_BYTES: usize = size_of::<Link>();
+
     /// Sets address space aside for `slots_max` slots, so that growing moves nothing.
     pub(crate) fn new(now_ms: u64, slots_max: usize) -> Self {
         Self {

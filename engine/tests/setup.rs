@@ -5,11 +5,12 @@ mod harness;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::net::TcpStream;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 
-use harness::{Echo, RawClient, ServerFrame, TestServer, text};
-use ringwire::{Config, HandleError, Running, Server, SetupError};
+use harness::{Echo, RawClient, ServerFrame, TestServer, own_ip, text};
+use ringwire::{Config, Conn, HandleError, Handler, Message, Running, Server, SetupError};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -53,10 +54,13 @@ fn addresses_that_are_none() {
 #[test]
 fn two_servers_on_one_port() {
     for shards in [1, 2] {
+        // On an address of its own, so that nobody takes the port once it is free.
         let Some(first) = TestServer::start(shards, Config::default(), |_| Echo) else { return };
         let address = first.addr().to_string();
         for shards in [1, 2] {
-            let error = error(start(&address, shards));
+            let config = Config { bind_timeout_ms: 50, ..Config::default() };
+            let second = Server::builder().listen(&address).shards(shards).config(config);
+            let error = error(second.start(|_| Echo));
             assert!(matches!(error, SetupError::AddressInUse { .. }), "{error}");
             assert!(error.to_string().contains(&address), "{error}");
         }
@@ -195,13 +199,13 @@ fn refuse(refused: Refused, errno: i32) {
     seccompiler::apply_filter(&program).expect("seccomp is there");
 }
 
-/// A shard that has panicked is none that limps: the others end too, and joining names it.
+/// Where one handler cannot be made there is no server, and nothing is left of the others.
 #[test]
-fn a_shard_that_panics() {
-    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
-        return;
-    }
-    for panicking in [0, 1] {
+fn a_handler_that_cannot_be_made() {
+    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let address = server.addr().to_string();
+    server.stop().expect("no shard panics");
+    for panicking in [0, 1, 2] {
         let make = move |shard| {
             if shard == panicking {
                 // As `panic!`, but without the message on standard error.
@@ -209,9 +213,45 @@ fn a_shard_that_panics() {
             }
             Echo
         };
-        let running = Server::builder().listen("127.0.0.1:0").shards(2).start(make);
-        let running = running.expect("it panics only when it is to serve");
+        let config = Config { bind_timeout_ms: 0, ..Config::default() };
+        let builder = Server::builder().listen(&address).shards(3).config(config);
+        let error = error(builder.start(make));
+        assert!(matches!(error, SetupError::ShardPanicked { shard } if shard == panicking));
+        assert!(error.to_string().contains(&panicking.to_string()), "{error}");
+        // The port is free at once: the next round does not wait for it.
+        assert!(TcpStream::connect(&address).is_err());
+    }
+}
+
+/// Panics when its shard ends.
+struct Grudge(bool);
+
+impl Handler for Grudge {
+    type State = ();
+
+    fn on_message(&mut self, _conn: &mut Conn<'_, ()>, _message: Message<'_>) {}
+}
+
+impl Drop for Grudge {
+    fn drop(&mut self) {
+        if self.0 {
+            resume_unwind(Box::new("on purpose"));
+        }
+    }
+}
+
+/// A shard that panics ends the server, and joining names it.
+#[test]
+fn a_shard_that_panics() {
+    for panicking in [0, 1] {
+        let make = move |shard| Grudge(shard == panicking);
+        let address = format!("{}:0", own_ip());
+        let running = match Server::builder().listen(address).shards(2).start(make) {
+            Err(error) if error.is_io_uring_unavailable() => return assert_starts(),
+            running => running.expect("it panics only when it ends"),
+        };
         let handle = running.handle();
+        handle.stop();
         let error = running.join().expect_err("one has panicked");
         assert!(matches!(error, SetupError::ShardPanicked { shard } if shard == panicking));
         assert!(error.to_string().contains(&panicking.to_string()), "{error}");
@@ -219,8 +259,34 @@ fn a_shard_that_panics() {
     }
 }
 
+/// What would abort the process later is refused before.
+#[test]
+fn more_memory_than_there_is() {
+    /// 8 MiB of state: 2^28 of it are more than an address space.
+    struct Big;
+    impl Handler for Big {
+        type State = [[[[u64; 32]; 32]; 32]; 32];
+        fn on_message(&mut self, _: &mut Conn<'_, Self::State>, _: Message<'_>) {}
+    }
+    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
+        return;
+    }
+    let refused = |config: Config, named: &str| {
+        let address = format!("{}:0", own_ip());
+        let started = Server::builder().listen(address).shards(2).config(config).start(|_| Big);
+        let error = error(started);
+        assert!(matches!(error, SetupError::Memory { .. }), "{error}");
+        assert!(error.to_string().contains(named), "{error}");
+    };
+    let connections_max = (1 << 28) - 8;
+    refused(Config { connections_max, ..Config::default() }, "lower connections_max");
+}
+
 /// Set in the process of [`outcome`].
 const ROLE: &str = "RINGWIRE_TEST_STARTS";
+
+/// How many shards [`outcome`] starts; 2 without it.
+const SHARDS: &str = "RINGWIRE_TEST_SHARDS";
 
 /// What comes of starting a server in a process of its own, which is started by this line of
 /// shell: `started`, or the error. To be called in the test of the given name, which calls
@@ -245,7 +311,8 @@ fn tell_outcome() -> bool {
     if env::var_os(ROLE).is_none() {
         return false;
     }
-    match start("127.0.0.1:0", 2) {
+    let shards = env::var(SHARDS).map_or(2, |shards| shards.parse().expect("a number"));
+    match start("127.0.0.1:0", shards) {
         Ok(running) => {
             running.handle().stop();
             running.join().expect("no shard panics");
@@ -282,20 +349,37 @@ fn too_few_descriptors_to_start() {
     assert!(failed < outcomes.len(), "so many are enough");
 }
 
-/// Without locked memory. Recent kernels charge rings to that limit, older ones do not; what
-/// must not happen is anything else.
+/// Too little locked memory. A kernel that charges rings to that limit makes smaller ones, and
+/// says what is needed where even those do not fit; one that does not starts in any case.
 #[test]
-fn no_locked_memory_to_start() {
+fn little_locked_memory_to_start() {
     if tell_outcome() {
         return;
     }
     if TestServer::start(1, Config::default(), |_| Echo).is_none() {
         return;
     }
-    // The limit does not hold for whoever has CAP_IPC_LOCK, such as root.
-    let shell = "ulimit -l 0; without='setpriv --bounding-set -ipc_lock'; \
-                 if $without true 2>/dev/null; then exec $without \"$@\"; else exec \"$@\"; fi";
-    let outcome = outcome("no_locked_memory_to_start", shell);
-    println!("{outcome}");
-    assert!(matches!(&outcome[..], "started" | "LockedMemory"), "{outcome}");
+    let start = |shards: usize, limit_kib: usize| {
+        // The limit does not hold for whoever has CAP_IPC_LOCK, such as root.
+        let shell = format!(
+            "ulimit -l {limit_kib}; export {SHARDS}={shards}; \
+             without='setpriv --bounding-set -ipc_lock'; \
+             if $without true 2>/dev/null; then exec $without \"$@\"; else exec \"$@\"; fi"
+        );
+        outcome("little_locked_memory_to_start", &shell)
+    };
+    let none = start(2, 0);
+    let is_charged = none != "started";
+    println!("rings are charged to the limit: {is_charged}: {none}");
+    // As many as a large machine has CPUs, with the limit that is usual: all of them start.
+    assert_eq!(start(64, 8_192), "started");
+    for (shards, limit_kib) in [(2, 0), (64, 1_024)] {
+        let outcome = start(shards, limit_kib);
+        if is_charged {
+            let limit = format!("limit_bytes: {}", limit_kib * 1_024);
+            assert!(outcome.starts_with("LockedMemory") && outcome.contains(&limit), "{outcome}");
+        } else {
+            assert_eq!(outcome, "started");
+        }
+    }
 }

@@ -4,23 +4,29 @@
 use std::num::NonZeroUsize;
 
 use clap::Parser;
-use ringwire::Config;
+use ringwire::{Config, Pin};
 
 const SIGNALS: &str = "SIGTERM or SIGINT closes every connection in good order and ends with \
-                       status 0; a second one ends at once, with status 1.";
+                       status 0; another one, a second later or more, ends at once, with status 1.";
 
 /// The settings every example takes: done with `parse::<Options>(..)`, or flattened into an
 /// example's own `clap` type.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Options {
-    /// Address or host name to listen on; port 0 picks a free one
+    /// Address or host name (all of its addresses) to listen on; port 0 picks a free one;
+    /// repeatable
     #[arg(long, value_name = "ADDR:PORT")]
-    pub listen: String,
+    pub listen: Vec<String>,
 
-    /// Threads, each with its own io_uring [default: one per core]
+    /// Threads, each with its own io_uring [default: one per core, by affinity and CPU quota]
     #[arg(long, value_name = "N")]
     pub shards: Option<NonZeroUsize>,
+
+    /// Pins each thread to a CPU of its own: `off`, `auto` (those least used by other servers), or
+    /// a list such as 0,2,4-7
+    #[arg(long, value_name = "off|auto|LIST", default_value = "off", value_parser = parse_pin)]
+    pub pin: Pin,
 
     /// Largest message a client may send; a larger one closes its connection with 1009
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().message_bytes_max)]
@@ -59,6 +65,36 @@ impl Options {
     }
 }
 
+/// `off`, `auto`, or CPUs and ranges of them with commas between, as taskset(1) has them.
+fn parse_pin(text: &str) -> Result<Pin, String> {
+    match text {
+        "off" => return Ok(Pin::Off),
+        "auto" => return Ok(Pin::Auto),
+        _ => {}
+    }
+    let number = |text: &str| {
+        let cpu = text.parse().ok().filter(|&cpu: &usize| cpu < CPUS_MAX);
+        cpu.ok_or_else(|| format!("`{text}` is no CPU; give off, auto, or a list such as 0,2,4-7"))
+    };
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if first > last {
+                    return Err(format!("`{part}` is no range; the lower CPU comes first"));
+                }
+                cpus.extend(first..=last);
+            }
+            None => cpus.push(number(part)?),
+        }
+    }
+    Ok(Pin::Cpus(cpus))
+}
+
+/// What a `cpu_set_t` can name.
+const CPUS_MAX: usize = 1_024;
+
 /// Reads the command line of an example that is described by `about` and listens on `listen`
 /// unless told otherwise.
 ///
@@ -93,7 +129,8 @@ mod tests {
     #[test]
     fn an_empty_line_asks_for_the_engines_defaults() {
         let options = options("").unwrap();
-        assert_eq!(options.listen, "127.0.0.1:9001");
+        assert_eq!(options.listen, ["127.0.0.1:9001"]);
+        assert_eq!(options.pin, Pin::Off);
         assert_eq!(options.shards, None);
         let defaults = Config::default();
         let config = options.config();
@@ -106,11 +143,12 @@ mod tests {
     #[test]
     fn seconds_become_milliseconds_and_bytes_stay_bytes() {
         let options = options(
-            "--listen localhost:0 --shards 3 --max-message 5 --idle-timeout 7 --ping-interval 0 \
+            "--listen localhost:0 --listen [::1]:9 --pin 3,0-1 --shards 3 --max-message 5 --idle-timeout 7 --ping-interval 0 \
              --max-backpressure 9",
         )
         .unwrap();
-        assert_eq!(options.listen, "localhost:0");
+        assert_eq!(options.listen, ["localhost:0", "[::1]:9"]);
+        assert_eq!(options.pin, Pin::Cpus(vec![3, 0, 1]));
         assert_eq!(options.shards.unwrap().get(), 3);
         let config = options.config();
         assert_eq!(config.message_bytes_max, 5);
@@ -127,6 +165,10 @@ mod tests {
             "--shards 0",
             "--shards -1",
             "--max-message many",
+            "--pin on",
+            "--pin 3-1",
+            "--pin 0,",
+            "--pin 1024",
             "--idle-timeout 1.5",
             "--unknown",
             "echo",

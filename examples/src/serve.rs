@@ -6,8 +6,12 @@ use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use ringwire::{Handle, Handler, Running, Server};
@@ -22,11 +26,15 @@ use crate::Options;
 /// Exit status of a process that a second signal ended before it had drained.
 const STATUS_NOT_DRAINED: i32 = 1;
 
+/// A signal so soon after the first is the same wish: one Ctrl-C reaches the process from the
+/// terminal, and again from a runner that forwards it.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// Serves until SIGTERM or SIGINT, with one handler per shard made by `handler`.
 ///
-/// Prints one line on standard output once connections are accepted; the log goes to standard
-/// error. The first signal drains (clients get a Close frame) and the process then succeeds; a
-/// second one ends it at once, with status 1.
+/// Prints one line per address on standard output once connections are accepted; the log goes to
+/// standard error. The first signal drains (clients get a Close frame) and the process then
+/// succeeds; another one, a second later or more, ends it at once, with status 1.
 pub fn serve<H: Handler>(
     options: &Options,
     handler: impl Fn(usize) -> H + Send + Sync + 'static,
@@ -56,7 +64,10 @@ fn run<H: Handler>(
     handler: impl Fn(usize) -> H + Send + Sync + 'static,
     started: impl FnOnce(SocketAddr),
 ) -> Result<(), Box<dyn Error>> {
-    let mut server = Server::builder().listen(&options.listen).config(options.config());
+    let mut server = Server::builder().pin(options.pin.clone()).config(options.config());
+    for address in &options.listen {
+        server = server.listen(address);
+    }
     if let Some(shards) = options.shards {
         server = server.shards(shards.get());
     }
@@ -68,29 +79,30 @@ fn run<H: Handler>(
     Ok(())
 }
 
-/// One line for people and scripts alike. Nobody needs to listen: a closed standard output is no
-/// reason not to serve.
+/// One line per address for people and scripts alike. Nobody needs to listen: a closed standard
+/// output is no reason not to serve.
 fn announce(running: &Running) {
-    let address = running.local_addr();
     let shards = running.shards();
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "listening on ws://{address} ({shards} shards, io_uring)");
+    for address in running.local_addrs() {
+        let _ = writeln!(out, "listening on ws://{address} ({shards} shards, io_uring)");
+    }
     let _ = out.flush();
 }
 
 fn stop_on_signal(handle: Handle) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let stopping = Arc::new(AtomicBool::new(false));
+    let ends_at_once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        // In this order: a signal first looks whether one came before it, then leaves its mark.
-        // Both happen in the signal handler, so the second ends a process that hangs, too.
-        flag::register_conditional_shutdown(signal, STATUS_NOT_DRAINED, Arc::clone(&stopping))?;
-        flag::register(signal, Arc::clone(&stopping))?;
+        // In the signal handler, so that it ends a process that hangs, too.
+        flag::register_conditional_shutdown(signal, STATUS_NOT_DRAINED, Arc::clone(&ends_at_once))?;
     }
     thread::Builder::new().name("signals".into()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             tracing::info!(signal, "draining");
             handle.stop();
+            thread::sleep(SAME_SIGNAL);
+            ends_at_once.store(true, Ordering::Relaxed);
         }
     })?;
     Ok(())

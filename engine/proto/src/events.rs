@@ -124,7 +124,7 @@ impl<'a> Events<'a> {
                     self.incoming.start_payload(&header)
                 }
             };
-            match self.incoming.take_payload(partial, &mut self.input) {
+            match self.incoming.take_payload(partial, &mut self.input, self.limits) {
                 Ok(Progress::Unfinished) => return None,
                 Ok(Progress::Fragment) => {}
                 Ok(Progress::Message(kind, whole)) => {

@@ -179,8 +179,9 @@ impl Incoming {
         self.ended
     }
 
-    /// Heap bytes held for the unfinished message: at most eight times what came of it, plus 4 KiB,
-    /// and of those written at most what came.
+    /// Heap bytes held for the unfinished message: of a fragmented one at most twice what came of
+    /// it plus 4 KiB, of one frame at most eight times; never more than `message_bytes_max` and
+    /// 256 bytes. Of those at most what came is written.
     #[inline]
     pub fn buffered_bytes(&self) -> usize {
         self.unfinished.as_ref().map_or(0, |unfinished| unfinished.buffer.capacity())
@@ -260,6 +261,7 @@ impl Incoming {
         &mut self,
         mut partial: Partial,
         input: &mut &mut [u8],
+        limits: &IncomingLimits,
     ) -> Result<Progress, ProtocolError> {
         let piece_bytes = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
         let piece = cut(input, piece_bytes.min(input.len()));
@@ -269,7 +271,7 @@ impl Incoming {
             unfinished.step = Step::Payload(partial);
             return Ok(Progress::Unfinished);
         }
-        unfinished.append(&mut partial, piece);
+        unfinished.append(&mut partial, piece, limits.message_bytes_max);
         if partial.opcode.is_control() {
             if partial.remaining > 0 {
                 unfinished.step = Step::Payload(partial);
@@ -396,14 +398,15 @@ impl Incoming {
 }
 
 impl Unfinished {
-    fn append(&mut self, partial: &mut Partial, piece: &mut [u8]) {
+    fn append(&mut self, partial: &mut Partial, piece: &mut [u8], message_bytes_max: usize) {
         partial.remaining -= piece.len() as u64;
         if partial.opcode.is_control() {
             // A control payload has at most 125 bytes.
             partial.control_bytes += piece.len() as u8;
         }
         let room_bytes = usize::from(self.room_bytes);
-        self.reserve(partial, room_bytes.saturating_sub(self.buffer.len()) + piece.len());
+        let piece_bytes = room_bytes.saturating_sub(self.buffer.len()) + piece.len();
+        self.reserve(partial, piece_bytes, message_bytes_max);
         if self.buffer.is_empty() {
             self.buffer.resize(room_bytes, 0);
         }
@@ -417,13 +420,15 @@ impl Unfinished {
     }
 
     /// Makes room for `piece_bytes` more, but never more than the message can still use.
-    fn reserve(&mut self, partial: &Partial, piece_bytes: usize) {
+    fn reserve(&mut self, partial: &Partial, piece_bytes: usize, message_bytes_max: usize) {
         let needed = self.buffer.len() + piece_bytes;
         if needed <= self.buffer.capacity() {
             return;
         }
-        let factor = if needed < SPARSE_BYTES { 2 } else { 8 };
-        let mut capacity = needed.saturating_mul(factor);
+        // Only a message of one frame has said how long it is.
+        let factor = if needed < SPARSE_BYTES || self.fragmented.is_some() { 2 } else { 8 };
+        let longest = message_bytes_max.saturating_add(BESIDE_MESSAGE_BYTES_MAX).max(needed);
+        let mut capacity = needed.saturating_mul(factor).min(longest);
         // Only the last frame of a message tells its end. A control frame does not, and must not
         // make a long message move again for every few bytes.
         if partial.fin && !partial.opcode.is_control() {
@@ -437,6 +442,9 @@ impl Unfinished {
 /// From here on a buffer grows faster, so that a long message is hardly ever moved: what lies
 /// behind the bytes that came is whole pages, and takes no memory before it is written.
 const SPARSE_BYTES: usize = 16 << 10;
+
+/// What a buffer holds beside its message: room for a frame header of ours, and a control payload.
+const BESIDE_MESSAGE_BYTES_MAX: usize = 14 + 125;
 
 /// A multiple of the mask key's four bytes, and an eighth of a common first-level cache.
 const UNMASK_BYTES: usize = 4_096;

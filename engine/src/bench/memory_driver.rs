@@ -75,7 +75,7 @@ impl MemoryDriver {
         for _ in 0..accepted {
             let descriptor = self.null.try_clone().expect("`ulimit -n` above the connections");
             let socket = Socket(Descriptor::Open(descriptor.into()));
-            completions.push(Completion::Accepted { result: Ok(socket), more: true });
+            completions.push(Completion::Accepted { listener: 0, result: Ok(socket), more: true });
         }
     }
 
@@ -125,11 +125,11 @@ impl MemoryDriver {
 }
 
 impl Driver for MemoryDriver {
-    fn arm_accept(&mut self) {}
+    fn arm_accept(&mut self, _listener: usize) {}
 
-    fn cancel_accept(&mut self) {}
+    fn cancel_accept(&mut self, _listener: usize) {}
 
-    fn close_listener(&mut self) {}
+    fn close_listener(&mut self, _listener: usize) {}
 
     fn arm_receive(&mut self, key: Key, _socket: &Socket) {
         let mut tenants = self.memory.tenants.borrow_mut();

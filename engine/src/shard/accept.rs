@@ -1,113 +1,168 @@
-//! Accepting: the multishot accept, its back-off when descriptors run out, and new slots.
-//! Never reads from a connection.
+//! Accepting: one accept per listener, its back-off when descriptors run out, and new slots.
+//! Never reads from a connection. What happens to connections beyond the limits is in
+//! `surplus.rs`.
 
 use super::Shard;
+use crate::config::{ACCEPT_BACK_OFF_MS, WARNING_INTERVAL_MS};
 use crate::driver::{Driver, Errno, Socket};
 use crate::handler::Handler;
-use crate::slot::Slot;
 
-/// How long to leave the backlog alone when descriptors or memory are short, unless one of
-/// our own connections ends first. Re-arming at once would spin: the backlog stays ready.
-const BACK_OFF_MS: u64 = 100;
-
-/// Where the multishot accept stands.
+/// Where the accept of one listener stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accepting {
     Armed,
+    /// Cancelled because there is no room; its last completion is awaited.
+    Pausing,
     /// It ended; to be armed again then.
     PausedUntil(u64),
+    /// To be armed again when a connection has ended.
+    Held,
     /// Cancelled because the server stops; its last completion is awaited.
     Ending,
     Over,
 }
 
-impl Accepting {
-    pub(super) fn new() -> Self {
-        Self::Armed
-    }
+/// When a warning of one kind was logged last: clients can bring its cause about at will, so it
+/// is logged once a minute at most.
+#[derive(Default)]
+pub(super) struct Warned {
+    at_ms: Option<u64>,
+}
 
-    pub(super) fn resumes_at_ms(self) -> Option<u64> {
-        match self {
-            Self::PausedUntil(until_ms) => Some(until_ms),
-            Self::Armed | Self::Ending | Self::Over => None,
+impl Warned {
+    pub(super) fn is_due(&mut self, now_ms: u64) -> bool {
+        let is_due = self.at_ms.is_none_or(|at_ms| now_ms - at_ms >= WARNING_INTERVAL_MS);
+        if is_due {
+            self.at_ms = Some(now_ms);
         }
-    }
-
-    pub(super) fn is_over(self) -> bool {
-        self == Self::Over
+        is_due
     }
 }
 
 impl<H: Handler, D: Driver> Shard<H, D> {
-    pub(super) fn on_accepted(&mut self, result: Result<Socket, Errno>, more: bool) {
+    pub(super) fn on_accepted(
+        &mut self,
+        listener: usize,
+        result: Result<Socket, Errno>,
+        more: bool,
+    ) {
         if !more {
-            self.accepting = match self.accepting {
+            self.accepting[listener] = match self.accepting[listener] {
                 Accepting::Ending => Accepting::Over,
-                _ => Accepting::PausedUntil(self.core.now_ms + self.pause_ms(&result)),
+                // Cancelled by us, or over by itself meanwhile.
+                Accepting::Pausing => Accepting::PausedUntil(self.core.now_ms),
+                _ => Accepting::PausedUntil(self.core.now_ms + pause_ms(&result)),
             };
         }
         match result {
             Ok(socket) => self.admit(socket),
-            Err(errno) if errno.is_exhaustion() => self.core.metrics.accepts_exhausted += 1,
-            Err(_) => {}
+            Err(errno) => self.note_accept_error(errno),
         }
-        if self.accepting == Accepting::Over {
-            self.driver.close_listener();
-        }
-    }
-
-    /// A multishot accept also ends after a success, when the completion queue overflows, and
-    /// after a connection that was gone before it was accepted.
-    fn pause_ms(&self, result: &Result<Socket, Errno>) -> u64 {
-        match result {
-            Err(errno) if !errno.is_of_one_connection() => BACK_OFF_MS,
-            _ => 0,
+        if self.accepting[listener] == Accepting::Over {
+            self.driver.close_listener(listener);
         }
     }
 
-    fn admit(&mut self, socket: Socket) {
-        if self.connections.is_full() || self.drain_until_ms.is_some() {
-            self.core.metrics.connections_refused += 1;
-            return self.driver.close(socket);
+    fn note_accept_error(&mut self, errno: Errno) {
+        let metrics = &mut self.core.metrics;
+        if errno.0 == libc::ECANCELED {
+            // Ours.
+        } else if errno.is_of_one_connection() {
+            metrics.accepts_aborted += 1;
+        } else if errno.is_exhaustion() {
+            metrics.accepts_exhausted += 1;
+            if self.exhaustion_warned.is_due(self.core.now_ms) {
+                tracing::warn!(
+                    shard = self.core.shard, error = %errno,
+                    "accepting pauses: too few descriptors or too little memory; raise \
+                     `ulimit -n` (LimitNOFILE= in systemd, --ulimit nofile= in docker)"
+                );
+            }
+        } else {
+            metrics.accepts_failed += 1;
+            if self.accept_error_warned.is_due(self.core.now_ms) {
+                tracing::warn!(shard = self.core.shard, error = %errno, "accepting fails");
+            }
         }
-        self.core.metrics.connections_accepted += 1;
-        self.core.metrics.connections_now += 1;
-        let core = &mut self.core;
-        let key = self.connections.insert(|key| Slot::new(key, socket, core));
-        let deadline = core.now_ms + u64::from(core.config.handshake_timeout_ms);
-        core.timers.schedule(key.slot, deadline);
-        self.arm_receive(key);
     }
 
-    /// Arms the accept again if its pause is over.
+    /// Arms the accepts again whose pause is over.
     pub(super) fn resume_accepting(&mut self) {
-        if let Accepting::PausedUntil(until_ms) = self.accepting
-            && until_ms <= self.core.now_ms
-        {
-            self.accepting = Accepting::Armed;
-            self.driver.arm_accept();
+        self.attend_to_surplus();
+        for listener in 0..self.accepting.len() {
+            let Accepting::PausedUntil(until_ms) = self.accepting[listener] else { continue };
+            if until_ms > self.core.now_ms {
+                continue;
+            }
+            self.accepting[listener] = Accepting::Armed;
+            if self.has_room() {
+                self.driver.arm_accept(listener);
+            } else if self.has_surplus_room() {
+                self.driver.arm_accept_once(listener);
+            } else {
+                self.accepting[listener] = Accepting::Held;
+            }
         }
+    }
+
+    /// When an accept is to be armed again, or a surplus connection must be gone.
+    pub(super) fn next_accept_ms(&self) -> Option<u64> {
+        let accepts = self.accepting.iter().filter_map(|accepting| match accepting {
+            Accepting::PausedUntil(until_ms) => Some(*until_ms),
+            _ => None,
+        });
+        accepts.chain(self.core.surplus.iter().map(|surplus| surplus.until_ms)).min()
     }
 
     /// One of our descriptors has become free: an accept may succeed now.
     pub(super) fn hasten_accepting(&mut self) {
-        if let Accepting::PausedUntil(_) = self.accepting {
-            self.accepting = Accepting::PausedUntil(self.core.now_ms);
+        for accepting in &mut self.accepting {
+            if matches!(accepting, Accepting::PausedUntil(_) | Accepting::Held) {
+                *accepting = Accepting::PausedUntil(self.core.now_ms);
+            }
+        }
+    }
+
+    /// There is no room: what waits to be accepted is taken one by one from now on.
+    pub(super) fn hold_accepting_back(&mut self) {
+        for listener in 0..self.accepting.len() {
+            if self.accepting[listener] == Accepting::Armed {
+                self.accepting[listener] = Accepting::Pausing;
+                self.driver.cancel_accept(listener);
+            }
         }
     }
 
     /// The server stops: no further connects.
     pub(super) fn end_accepting(&mut self) {
-        match self.accepting {
-            Accepting::Armed => {
-                self.accepting = Accepting::Ending;
-                self.driver.cancel_accept();
+        self.refuse_waiting();
+        for listener in 0..self.accepting.len() {
+            match self.accepting[listener] {
+                Accepting::Armed => {
+                    self.accepting[listener] = Accepting::Ending;
+                    self.driver.cancel_accept(listener);
+                }
+                Accepting::Pausing => self.accepting[listener] = Accepting::Ending,
+                Accepting::PausedUntil(_) | Accepting::Held => {
+                    self.accepting[listener] = Accepting::Over;
+                    self.driver.close_listener(listener);
+                }
+                Accepting::Ending | Accepting::Over => {}
             }
-            Accepting::PausedUntil(_) => {
-                self.accepting = Accepting::Over;
-                self.driver.close_listener();
-            }
-            Accepting::Ending | Accepting::Over => {}
         }
+    }
+
+    pub(super) fn is_accepting_over(&self) -> bool {
+        self.accepting.iter().all(|accepting| *accepting == Accepting::Over)
+    }
+}
+
+/// A multishot accept also ends after a success, when the completion queue overflows, and after a
+/// connection that was gone before it was accepted. After anything else it backs off: the backlog
+/// stays ready, and arming again at once would spin.
+fn pause_ms(result: &Result<Socket, Errno>) -> u64 {
+    match result {
+        Err(errno) if !errno.is_of_one_connection() => ACCEPT_BACK_OFF_MS,
+        _ => 0,
     }
 }

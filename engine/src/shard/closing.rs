@@ -109,7 +109,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if guard(|| drop(state)).is_none() {
             self.core.metrics.panics += 1;
         }
-        self.hasten_accepting();
+        self.on_released(key);
     }
 
     /// Tells the handler that a connection is over, once, if it was ever told of it.

@@ -16,6 +16,7 @@ use crate::driver::{Key, Socket};
 use crate::forward::Forward;
 use crate::metrics::Metrics;
 use crate::publish_log::PublishLog;
+use crate::shard::Surplus;
 use crate::timer_wheel::TimerWheel;
 use crate::topic::{Moved, Topics};
 use crate::write_buffer::BufferPool;
@@ -44,6 +45,10 @@ pub(crate) struct Core {
     pub(crate) head_limits: HeadLimits,
     pub(crate) incoming_limits: IncomingLimits,
     pub(crate) shard: usize,
+    /// Tells this server's connections from those of other servers.
+    pub(crate) server: u32,
+    /// Connections beyond the limits, which get an answer and end.
+    pub(crate) surplus: Vec<Surplus>,
     /// Whether there is another shard to publish to.
     pub(crate) is_one_of_many: bool,
     /// The driver's clock at the start of this tick.

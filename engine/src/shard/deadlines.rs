@@ -114,8 +114,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// the accept's pause, or of the drain.
     pub(super) fn next_deadline_in_ms(&self) -> Option<u32> {
         let now_ms = self.core.now_ms;
-        let shard_deadlines =
-            [self.accepting.resumes_at_ms(), self.drain_until_ms, self.trim_at_ms];
+        let shard_deadlines = [self.next_accept_ms(), self.drain_until_ms, self.trim_at_ms];
         let in_ms = shard_deadlines.into_iter().flatten().map(|at| at.saturating_sub(now_ms));
         // One more than what is left: the clock is coarse, and waking early is a tick more.
         let in_ms = in_ms.chain(self.core.timers.wait_ms(now_ms)).min()?;

@@ -1,9 +1,9 @@
 //! What the simulator looks at between two ticks: the rules of the engine, asserted.
 //! Never compiled into a server.
 
-use super::Shard;
 use super::core::Publication;
-use crate::config::TickLimits;
+use super::{Shard, Surplus};
+use crate::config::{SURPLUS_MAX, SURPLUS_WAITING_MAX, TickLimits};
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::metrics::Metrics;
@@ -29,11 +29,17 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
 
     /// The rules that hold between two ticks.
     pub(crate) fn check(&self, open_sockets: usize) {
-        assert_eq!(self.connections.len(), open_sockets, "a slot for each socket");
-        assert_eq!(self.core.metrics.connections_now, open_sockets as u64);
+        let (slots, waiting) = (self.connections.len(), self.waiting.len());
+        assert_eq!(slots + waiting, open_sockets, "a slot for each socket, or it waits for one");
+        assert_eq!(self.core.metrics.connections_now, slots as u64);
         assert_eq!(self.core.metrics.completions_overflowed, self.driver.overflows());
         let config = &self.core.config;
-        assert!(open_sockets <= config.connections_max, "{open_sockets} connections");
+        let surplus = self.core.surplus.len();
+        assert!(slots - surplus <= config.connections_max, "{slots} connections");
+        assert!(surplus <= SURPLUS_MAX && waiting <= SURPLUS_WAITING_MAX);
+        assert!(waiting == 0 || surplus == SURPLUS_MAX, "there is a place for those who wait");
+        let is_listed = |surplus: &Surplus| self.connections.has(surplus.key);
+        assert!(self.core.surplus.iter().all(is_listed), "a surplus connection is one");
         // A publish that finds the outbox empty always fits.
         let outbox = self.core.outbox.len();
         // And behind each that waits, word of those that did not fit.

@@ -7,8 +7,10 @@ use ringwire_proto::{accept_response, is_head_request};
 
 use super::deadlines::look_anew;
 use super::receive::{Failure, panicked, take_frames};
+use super::surplus::try_again_later;
 use super::{Core, guard};
 use crate::conn::Conn;
+use crate::driver::Key;
 use crate::handler::{Accept, Answer, Handler};
 use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
 
@@ -65,6 +67,10 @@ fn take_request<H: Handler>(
         }
     };
     match request.upgrade() {
+        Ok(Some(_)) if is_surplus(core, slot.session.key) => {
+            core.metrics.handshakes_refused += 1;
+            respond(core, &mut slot.session, &try_again_later(), false);
+        }
         Ok(Some(offer)) => upgrade(handler, core, &mut slot.session, &request, &offer),
         Ok(None) => answer_request(handler, core, &mut slot.session, &request),
         Err(error) => refuse(core, &mut slot.session, &error, is_head(&request)),
@@ -76,6 +82,10 @@ fn take_request<H: Handler>(
         return Some(panicked(core));
     }
     if rest.is_empty() { None } else { take_frames(handler, core, slot, rest) }
+}
+
+fn is_surplus(core: &Core, key: Key) -> bool {
+    core.surplus.iter().any(|surplus| surplus.key == key)
 }
 
 fn upgrade<H: Handler>(

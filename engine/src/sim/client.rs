@@ -281,8 +281,14 @@ impl Client {
             if check_response(&head, KEY, &[]).is_err() {
                 let is_late = head.starts_with(b"HTTP/1.1 408 ") && self.is_request_late();
                 let is_right = self.is_refused && head.starts_with(b"HTTP/1.1 404 ");
+                // Beyond `connections_max`.
+                let is_surplus = head.starts_with(b"HTTP/1.1 503 ");
+                self.is_refused |= is_surplus;
                 let is_polite = self.manners == Manners::Polite;
-                assert!(is_late || is_right || !is_polite, "a valid request was refused");
+                assert!(
+                    is_late || is_right || is_surplus || !is_polite,
+                    "a valid request was refused"
+                );
                 self.wire.borrow_mut().client_fin = true;
                 self.stage = Stage::Leaving;
                 return;

@@ -173,7 +173,11 @@ impl SimDriver {
         if self.accept_cancelled && !self.strikes(self.faults().cancel_late) {
             self.accept_cancelled = false;
             if std::mem::take(&mut self.accepting) {
-                completions.push(Completion::Accepted { result: Err(ECANCELED), more: false });
+                completions.push(Completion::Accepted {
+                    listener: 0,
+                    result: Err(ECANCELED),
+                    more: false,
+                });
             }
         }
         let faults = self.faults();
@@ -185,12 +189,20 @@ impl SimDriver {
                 // The connection stays in the backlog.
                 self.kernel.backlogs.borrow_mut()[self.shard].push_front(wire);
                 self.accepting = false;
-                completions.push(Completion::Accepted { result: Err(EMFILE), more: false });
+                completions.push(Completion::Accepted {
+                    listener: 0,
+                    result: Err(EMFILE),
+                    more: false,
+                });
                 break;
             }
             self.accepting = !self.strikes(faults.lost_more);
             let socket = self.open(wire);
-            completions.push(Completion::Accepted { result: Ok(socket), more: self.accepting });
+            completions.push(Completion::Accepted {
+                listener: 0,
+                result: Ok(socket),
+                more: self.accepting,
+            });
         }
     }
 
@@ -429,16 +441,16 @@ impl Outstanding for SimDriver {
 }
 
 impl Driver for SimDriver {
-    fn arm_accept(&mut self) {
+    fn arm_accept(&mut self, _listener: usize) {
         assert!(!self.accepting && self.listening, "accepting twice, or behind the end");
         self.accepting = true;
     }
 
-    fn cancel_accept(&mut self) {
+    fn cancel_accept(&mut self, _listener: usize) {
         self.accept_cancelled = true;
     }
 
-    fn close_listener(&mut self) {
+    fn close_listener(&mut self, _listener: usize) {
         assert!(!self.accepting, "the listener is closed under its accept");
         self.listening = false;
         // Whoever waits to be accepted is reset.

@@ -103,6 +103,7 @@ impl World {
             endings_max: *dice.pick(&[1, 256]),
             taken_max: *dice.pick(&[3, 512]),
         };
+        let server = links[0].server;
         let shards: Vec<_> = links
             .into_iter()
             .map(|links| {
@@ -118,7 +119,7 @@ impl World {
         Self {
             sleeps: vec![Sleep::Awake; shards.len()],
             waits: vec![Wait::No; shards.len()],
-            handle: Handle::new(Arc::clone(&mailboxes)),
+            handle: Handle::new(Arc::clone(&mailboxes), server),
             dice,
             kernel,
             model,

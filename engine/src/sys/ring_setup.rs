@@ -44,21 +44,65 @@ pub enum RingError {
     },
 }
 
+/// The step that takes address space and no locked memory.
+pub(crate) const MAPPING_BUFFERS: &str = "mapping the receive buffers";
+
+/// Fewest completion entries a ring is made with when locked memory is short.
+const COMPLETION_ENTRIES_MIN: u32 = 512;
+
+/// Sizes the rings of all shards before the first is made, so that all of them fit into
+/// `locked_bytes_max`: halved together until they do, or until they are as small as may be.
+pub(crate) fn fit_rings(config: RingConfig, shards: usize, locked_bytes_max: usize) -> RingConfig {
+    let mut fit = config;
+    while ring_bytes(&fit).saturating_mul(shards) > locked_bytes_max
+        && fit.completion_entries / 2 >= COMPLETION_ENTRIES_MIN
+    {
+        (fit.submission_entries, fit.completion_entries) = halved(&fit);
+    }
+    fit
+}
+
+/// Locked memory that the smallest rings of so many shards take.
+pub(crate) fn ring_bytes_min(config: RingConfig, shards: usize) -> usize {
+    ring_bytes(&fit_rings(config, shards, 0)).saturating_mul(shards)
+}
+
+/// What the kernel charges for one ring, in whole pages: submission entries of 64 bytes,
+/// completion entries of 16 behind a head, the index of the submission entries (before 6.6), and
+/// the ring of receive buffers, 16 bytes each.
+fn ring_bytes(config: &RingConfig) -> usize {
+    const PAGE_BYTES: usize = 4_096;
+    const HEAD_BYTES: usize = 320;
+    let submission = config.submission_entries.next_power_of_two() as usize;
+    let completion = config.completion_entries.next_power_of_two() as usize;
+    [
+        submission * 64,
+        HEAD_BYTES + completion * 16 + submission * 4,
+        config.receive_buffers_max * 16,
+    ]
+    .into_iter()
+    .map(|bytes| bytes.next_multiple_of(PAGE_BYTES))
+    .sum()
+}
+
+fn halved(config: &RingConfig) -> (u32, u32) {
+    ((config.submission_entries / 2).max(1), config.completion_entries / 2)
+}
+
 pub(super) fn refused(step: &'static str) -> impl FnOnce(io::Error) -> RingError {
     move |source| RingError::Refused { step, source }
 }
 
-/// Halves the queues while locked memory is short (rings are charged to RLIMIT_MEMLOCK on
-/// recent kernels), and leaves out the one flag that is newer than the floor if need be.
+/// Leaves out the one flag that is newer than the floor if need be, and halves the queues while
+/// memory is short: other processes of the user may have locked some (`fit_rings` cannot know).
 pub(super) fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
-    const COMPLETION_ENTRIES_MIN: u32 = 512;
-    let (mut submission, mut completion) = (config.submission_entries, config.completion_entries);
+    let mut config = *config;
     let mut no_sqarray = true;
     loop {
         let mut builder = IoUring::builder();
         builder
             .setup_clamp()
-            .setup_cqsize(completion)
+            .setup_cqsize(config.completion_entries)
             .setup_submit_all()
             .setup_single_issuer()
             .setup_coop_taskrun()
@@ -67,7 +111,7 @@ pub(super) fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
         if no_sqarray {
             builder.setup_no_sqarray(); // kernel 6.6
         }
-        let source = match builder.build(submission) {
+        let source = match builder.build(config.submission_entries) {
             Ok(ring) => return Ok(ring),
             Err(source) => source,
         };
@@ -76,9 +120,10 @@ pub(super) fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
             Some(libc::EINVAL) => {
                 return Err(RingError::TooOld { missing: "IORING_SETUP_DEFER_TASKRUN" });
             }
-            Some(libc::ENOMEM) if completion / 2 >= COMPLETION_ENTRIES_MIN => {
-                completion /= 2;
-                submission = (submission / 2).max(1);
+            Some(libc::ENOMEM) if config.completion_entries / 2 >= COMPLETION_ENTRIES_MIN => {
+                (config.submission_entries, config.completion_entries) = halved(&config);
+                let entries = config.completion_entries;
+                tracing::warn!(entries, "memory for rings is short (ENOMEM): a smaller one");
             }
             _ => {
                 return Err(RingError::Refused { step: "io_uring_setup", source });
@@ -143,5 +188,27 @@ fn register_one(ring_fd: RawFd, operation: libc::c_uint, update: &mut RsrcUpdate
             std::ptr::from_mut(update),
             1,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rings_of_all_shards_fit_together() {
+        let config = RingConfig::default();
+        const LOCKED_BYTES: usize = 8 << 20;
+        for shards in [1, 47, 64, 128, 256] {
+            let fit = fit_rings(config, shards, LOCKED_BYTES);
+            assert!(ring_bytes(&fit) * shards <= LOCKED_BYTES, "{shards}: {fit:?}");
+        }
+        let fit = fit_rings(config, 1, LOCKED_BYTES);
+        assert_eq!(fit.completion_entries, config.completion_entries);
+        // Never smaller than a ring that works, nor larger than asked for.
+        let fit = fit_rings(config, 100_000, LOCKED_BYTES);
+        assert_eq!(fit.completion_entries, COMPLETION_ENTRIES_MIN);
+        let small = RingConfig { submission_entries: 1, completion_entries: 2, ..config };
+        assert_eq!(fit_rings(small, 100_000, 0).completion_entries, 2);
     }
 }

@@ -17,9 +17,10 @@ use socket2::SockRef;
 
 use super::backlog;
 use super::buffer_ring::BufferRing;
-use super::listener::Listener;
+use super::listener::{Listener, canonical};
 use super::ring_setup::{
-    RingConfig, RingError, check_operations, refused, register_ring_fd, set_up, unregister_ring_fd,
+    MAPPING_BUFFERS, RingConfig, RingError, check_operations, refused, register_ring_fd, set_up,
+    unregister_ring_fd,
 };
 use super::waker::Waker;
 use crate::driver::{
@@ -60,8 +61,11 @@ pub struct UringDriver {
     ring: IoUring,
     /// `None` only while the driver is being dropped.
     buffers: Option<BufferRing>,
-    listener: Option<Listener>,
+    /// By index; `None` once closed.
+    listeners: Vec<Option<Listener>>,
     waker: Option<Arc<Waker>>,
+    /// When to arm the poll of the waker again, which has failed.
+    waker_retry_ms: Option<u64>,
     /// The sends in flight. The kernel reads their bytes until they complete. Their tokens
     /// carry the index in here instead of a slot, so that what is hot stays small.
     sends: Slab<(Key, Outbound)>,
@@ -87,13 +91,13 @@ impl UringDriver {
     /// # Errors
     ///
     /// See [`RingError`]. If locked memory is short, smaller rings are tried first.
-    pub fn new(config: &RingConfig, listener: Option<Listener>) -> Result<Self, RingError> {
+    pub fn new(config: &RingConfig, listeners: Vec<Listener>) -> Result<Self, RingError> {
         let ring = set_up(config)?;
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_skip_cqe_on_success() {
             return Err(RingError::TooOld { missing: "IORING_FEAT_EXT_ARG, IORING_FEAT_CQE_SKIP" });
         }
         check_operations(&ring)?;
-        let buffers = BufferRing::new(config).map_err(refused("mapping the receive buffers"))?;
+        let buffers = BufferRing::new(config).map_err(refused(MAPPING_BUFFERS))?;
         let (address, entries) = buffers.registration();
         // SAFETY: the address is page-aligned memory for `entries` entries, and it stays
         // mapped until the ring is gone (`Drop`).
@@ -109,8 +113,9 @@ impl UringDriver {
             enter_fd: registered.unwrap_or(ring.as_raw_fd()),
             ring,
             buffers: Some(buffers),
-            listener,
+            listeners: listeners.into_iter().map(Some).collect(),
             waker: None,
+            waker_retry_ms: None,
             sends: Slab::new(),
             receives_armed: 0,
             peers: Vec::new(),
@@ -153,6 +158,37 @@ impl UringDriver {
         let fd = types::Fd(waker.as_raw_fd());
         let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true);
         self.push(poll.build().user_data(Token::of_shard(Operation::Wake).encode()));
+    }
+
+    /// The poll of the waker has failed (for want of memory, say): armed again, but not at once,
+    /// since it may fail again.
+    fn retry_waker(&mut self) {
+        const BACK_OFF_MS: u64 = 100;
+        self.waker_retry_ms = Some(super::clock::now_ms() + BACK_OFF_MS);
+    }
+
+    /// Arms the waker's poll again if it is time; until then nobody else may wake the shard in
+    /// time, so it wakes by itself.
+    fn bound_by_waker(&mut self, wait: Wait) -> Wait {
+        let Some(retry_ms) = self.waker_retry_ms else { return wait };
+        let left_ms = retry_ms.saturating_sub(super::clock::now_ms()) as u32;
+        if left_ms == 0 {
+            self.waker_retry_ms = None;
+            self.arm_waker();
+            // What was left meanwhile woke nobody.
+            return Wait::No;
+        }
+        match wait {
+            Wait::No => Wait::No,
+            Wait::Millis(ms) => Wait::Millis(ms.min(left_ms)),
+            Wait::Forever => Wait::Millis(left_ms),
+        }
+    }
+
+    fn accept(&mut self, listener: usize, build: impl FnOnce(types::Fd) -> squeue::Entry) {
+        let Some(Some(socket)) = self.listeners.get(listener) else { return };
+        let accept = build(types::Fd(socket.as_raw_fd()));
+        self.push(accept.user_data(accept_token(listener).encode()));
     }
 
     fn buffers_mut(&mut self) -> &mut BufferRing {
@@ -246,12 +282,14 @@ impl UringDriver {
                     // SAFETY: the kernel has just made this descriptor for this completion.
                     Socket(Descriptor::Open(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
                 });
-                Some(Completion::Accepted { result, more: cqueue::more(flags) })
+                let listener = token.key.slot as usize;
+                Some(Completion::Accepted { listener, result, more: cqueue::more(flags) })
             }
             Operation::Wake => {
                 // A message from another ring has no F_MORE either, but also no events.
-                let is_poll = result > 0;
-                if is_poll && !cqueue::more(flags) {
+                if result < 0 {
+                    self.retry_waker();
+                } else if result > 0 && !cqueue::more(flags) {
                     self.arm_waker();
                 }
                 Some(Completion::Woken)
@@ -307,24 +345,30 @@ impl UringDriver {
 }
 
 impl Driver for UringDriver {
-    fn arm_accept(&mut self) {
-        let Some(listener) = &self.listener else {
-            return;
-        };
-        let accept = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
-        self.push(accept.user_data(Token::of_shard(Operation::Accept).encode()));
+    fn listeners(&self) -> usize {
+        self.listeners.len()
     }
 
-    fn cancel_accept(&mut self) {
-        let accept = Token::of_shard(Operation::Accept).encode();
-        let cancel = opcode::AsyncCancel::new(accept).build();
+    fn arm_accept(&mut self, listener: usize) {
+        self.accept(listener, |fd| opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build());
+    }
+
+    fn arm_accept_once(&mut self, listener: usize) {
+        self.accept(listener, |fd| {
+            let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+            opcode::Accept::new(fd, address, length).flags(libc::SOCK_CLOEXEC).build()
+        });
+    }
+
+    fn cancel_accept(&mut self, listener: usize) {
+        let cancel = opcode::AsyncCancel::new(accept_token(listener).encode()).build();
         self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
     }
 
-    fn close_listener(&mut self) {
-        self.listener = None;
+    fn close_listener(&mut self, listener: usize) {
+        if let Some(socket) = self.listeners.get_mut(listener) {
+            *socket = None;
+        }
     }
 
     fn arm_receive(&mut self, key: Key, socket: &Socket) {
@@ -395,6 +439,7 @@ impl Driver for UringDriver {
 
     fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
         self.buffers_mut().provide();
+        let wait = self.bound_by_waker(wait);
         match wait {
             Wait::Forever if self.reaped.is_empty() => self.enter(1, None),
             Wait::Millis(ms) if self.reaped.is_empty() => {
@@ -445,7 +490,7 @@ impl Driver for UringDriver {
     }
 
     fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket()
+        SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket().map(canonical)
     }
 }
 
@@ -473,6 +518,11 @@ impl Drop for UringDriver {
             }
         }
     }
+}
+
+/// An accept's token carries the index of its listener in the place of the slot.
+fn accept_token(listener: usize) -> Token {
+    Token::new(Operation::Accept, Key { slot: listener as u32, generation: 0 })
 }
 
 /// Completes only if it fails, with `token`.

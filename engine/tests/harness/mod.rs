@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ringwire::{Config, Conn, Handle, Handler, Message, Running, Server, SetupError};
@@ -32,6 +33,16 @@ impl Handler for Echo {
     }
 }
 
+/// An address of this machine that no other test listens on, in whatever process: what is free
+/// there stays free. Loopback has 16 million of them.
+pub fn own_ip() -> Ipv4Addr {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // 14 bits of the process and 8 of the test, in 127.64.0.0/10.
+    let process = std::process::id() & 0x3FFF;
+    let test = TAKEN.fetch_add(1, Ordering::Relaxed) & 0xFF;
+    Ipv4Addr::from_bits(0x7F40_0000 | process << 8 | test)
+}
+
 /// A running server; dropping it stops it and waits for its end.
 pub struct TestServer {
     running: Option<Running>,
@@ -45,7 +56,8 @@ impl TestServer {
         config: Config,
         make: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Option<Self> {
-        let server = Server::builder().listen("127.0.0.1:0").shards(shards).config(config);
+        let address = format!("{}:0", own_ip());
+        let server = Server::builder().listen(address).shards(shards).config(config);
         match server.start(make) {
             Ok(running) => Some(Self { running: Some(running) }),
             Err(error) if may_skip(&error) => {

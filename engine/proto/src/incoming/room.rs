@@ -20,7 +20,7 @@ impl Incoming {
     /// still to come. It must come back with [`fill`](Self::fill) before anything else is received.
     ///
     /// Its capacity follows what has come, as ever: a declared length takes no memory.
-    pub fn take_room(&mut self, bytes_min: usize) -> Option<Room> {
+    pub fn take_room(&mut self, bytes_min: usize, limits: &IncomingLimits) -> Option<Room> {
         let unfinished = self.unfinished.as_deref_mut()?;
         let Step::Payload(partial) = unfinished.step else { return None };
         let remaining = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
@@ -28,7 +28,7 @@ impl Incoming {
             return None;
         }
         if unfinished.buffer.len() == unfinished.buffer.capacity() {
-            unfinished.reserve(&partial, 1);
+            unfinished.reserve(&partial, 1, limits.message_bytes_max);
         }
         let buffer = core::mem::take(&mut unfinished.buffer);
         let bytes = remaining.min(buffer.capacity() - buffer.len());
@@ -85,7 +85,7 @@ mod tests {
         };
         let (start, mut rest) = frame.split_at(first);
         note(incoming.receive(&mut start.to_vec(), &limits));
-        while let Some(Room { mut buffer, bytes }) = incoming.take_room(1) {
+        while let Some(Room { mut buffer, bytes }) = incoming.take_room(1, &limits) {
             assert!(buffer.capacity() >= buffer.len() + bytes, "there is capacity");
             let taken = bytes.min(rest.len()).min(pieces);
             buffer.extend_from_slice(&rest[..taken]);
@@ -119,8 +119,8 @@ mod tests {
         let limits = IncomingLimits::default();
         let mut incoming = Incoming::new(Role::Server);
         assert_eq!(incoming.receive(&mut frame[..100].to_vec(), &limits).next(), None);
-        let Room { mut buffer, .. } = incoming.take_room(1).unwrap();
-        buffer.extend_from_slice(&frame[100..6_000].to_vec());
+        let Room { mut buffer, .. } = incoming.take_room(1, &limits).unwrap();
+        buffer.extend_from_slice(&frame[100..6_000]);
         let mut events = incoming.fill(buffer, 5_900, &limits);
         assert_eq!(events.next(), Some(Err(ProtocolError::InvalidUtf8)));
     }
@@ -131,7 +131,7 @@ mod tests {
         for start in [&[][..], b"\x82", b"\x89\x85aaaab", b"\x02\x81aaaab", b"\x82\x85aaaa"] {
             let mut incoming = Incoming::new(Role::Server);
             assert_eq!(incoming.receive(&mut start.to_vec(), &limits).next(), None);
-            assert!(incoming.take_room(1).is_none(), "{start:?}");
+            assert!(incoming.take_room(1, &limits).is_none(), "{start:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ fn driver() -> Option<UringDriver> {
 }
 
 fn driver_of(config: &RingConfig) -> Option<UringDriver> {
-    match UringDriver::new(config, None) {
+    match UringDriver::new(config, Vec::new()) {
         Ok(driver) => Some(driver),
         Err(error) => {
             let must_be = std::env::var_os("RINGWIRE_REQUIRE_IO_URING").is_some();
@@ -68,9 +68,28 @@ fn a_message_wakes_another_ring() {
 #[test]
 fn cancelling_what_has_ended_tells_nothing() {
     let Some(mut driver) = driver() else { return };
-    driver.cancel_accept();
+    driver.cancel_accept(0);
     assert!(completions(&mut driver, Wait::No).is_empty());
     assert!(completions(&mut driver, Wait::No).is_empty());
+}
+
+/// The poll of the waker may fail, for want of memory say: it is armed again after a while.
+#[test]
+fn a_waker_whose_poll_has_failed_wakes_again() {
+    let Some(mut driver) = driver() else { return };
+    let waker = Arc::new(Waker::new().unwrap());
+    driver.poll_waker(Arc::clone(&waker));
+    assert!(completions(&mut driver, Wait::No).is_empty());
+    let cancel = opcode::AsyncCancel::new(Token::of_shard(Operation::Wake).encode()).build();
+    driver.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
+    assert!(matches!(completions(&mut driver, PATIENCE)[..], [Completion::Woken]));
+    assert!(driver.waker_retry_ms.is_some(), "the poll has failed");
+    while driver.waker_retry_ms.is_some() {
+        // It wakes by itself, since nobody else could wake it.
+        assert!(completions(&mut driver, Wait::Forever).is_empty());
+    }
+    waker.wake();
+    assert!(matches!(completions(&mut driver, PATIENCE)[..], [Completion::Woken]));
 }
 
 /// However many peers send at once, one tick brings a bounded share of it, and the next ones the
