@@ -66,7 +66,8 @@ impl Floor {
                     Completion::Accepted { result: Ok(socket), .. } => self.admit(socket),
                     Completion::Received { key, result, more } => self.echo(key, result, more),
                     Completion::Sent { key, result, outbound } => self.sent(key, result, outbound),
-                    Completion::Accepted { .. } | Completion::Woken => {}
+                    Completion::Accepted { .. } | Completion::Filled { .. } | Completion::Woken => {
+                    }
                 }
             }
         }

@@ -107,7 +107,7 @@ impl Sockets {
                     self.received(key, result, more, &mut receive)?;
                 }
                 Completion::Sent { key, result, outbound } => self.sent(key, result, outbound)?,
-                Completion::Accepted { .. } | Completion::Woken => {}
+                Completion::Accepted { .. } | Completion::Filled { .. } | Completion::Woken => {}
             }
         }
         self.completions = completions;

@@ -39,6 +39,8 @@ pub(crate) enum Operation {
     Wake = 6,
     /// A message to the ring of another shard, which takes the place of the slot.
     Rouse = 7,
+    /// A receive into a buffer of its own.
+    Fill = 8,
 }
 
 /// `user_data` of every operation: operation (4 bits), slot (28), generation (32).
@@ -76,6 +78,7 @@ impl Token {
             5 => Operation::Close,
             6 => Operation::Wake,
             7 => Operation::Rouse,
+            8 => Operation::Fill,
             _ => panic!("the kernel completed an operation this ring never queued: {user_data:#x}"),
         };
         let slot = (user_data >> 4) as u32 & (SLOTS_MAX as u32 - 1);
@@ -179,6 +182,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// The provided-buffer ring was empty: no fault of the connection.
     pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
+    /// The operation was cancelled.
+    pub const CANCELLED: Self = Self(libc::ECANCELED);
 
     /// Whether accepting failed because of the one connection that was next, which says
     /// nothing about those behind it (accept(2): `ECONNABORTED`, `EPROTO`, `EPERM`).
@@ -268,6 +273,16 @@ pub enum Completion {
         /// Whether the multishot receive is still armed.
         more: bool,
     },
+    /// Bytes arrived straight in the buffer that was given to [`Driver::receive_into`], or the
+    /// peer sent FIN (`Ok(0)`), or receiving failed. Nothing is armed any more.
+    Filled {
+        /// The slot it was armed for.
+        key: Key,
+        /// How many bytes there are at the end of the buffer that were not there before.
+        result: Result<u32, Errno>,
+        /// The buffer.
+        buffer: Vec<u8>,
+    },
     /// A send is over, and the bytes come back.
     Sent {
         /// The slot it was queued for.
@@ -319,6 +334,21 @@ pub trait Driver {
 
     /// Arms the multishot receive of a socket.
     fn arm_receive(&mut self, key: Key, socket: &Socket);
+
+    /// Arms a receive of a socket that completes once, as the multishot one does for the last time.
+    fn arm_receive_once(&mut self, key: Key, socket: &Socket);
+
+    /// Ends the multishot receive of a socket, which still completes: with what came before, or as
+    /// cancelled.
+    fn end_receive(&mut self, key: Key, socket: &Socket);
+
+    /// Arms a receive of at most `bytes` bytes behind those in `buffer`, which has capacity for
+    /// them.
+    ///
+    /// # Panics
+    ///
+    /// If it has not.
+    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize);
 
     /// Queues one send of `outbound`, from byte `offset` on.
     ///
@@ -413,6 +443,7 @@ mod tests {
             Operation::Close,
             Operation::Wake,
             Operation::Rouse,
+            Operation::Fill,
         ];
         for operation in operations {
             for slot in [0, 1, 77, SLOTS_MAX as u32 - 1] {

@@ -19,6 +19,8 @@ pub(crate) struct Forward {
     /// Where the input under way lies, if it lies in a receive buffer; else empty. Addresses
     /// are compared here and never followed.
     input: Range<usize>,
+    /// Whether any input is under way.
+    is_under_way: bool,
     /// The message a callback is looking at, until it is claimed.
     shown: Option<Shown>,
     claimed: Option<Shown>,
@@ -71,6 +73,7 @@ impl Forward {
             // The place of no bytes says nothing.
             bytes_min: config.forward_bytes_min.max(1),
             input: 0..0,
+            is_under_way: false,
             shown: None,
             claimed: None,
             part: None,
@@ -84,12 +87,20 @@ impl Forward {
     pub(crate) fn begin(&mut self, input: &[u8]) {
         let start = input.as_ptr().addr();
         self.input = start..start + input.len();
+        self.is_under_way = true;
+    }
+
+    /// Input that came straight into its message is about to be read.
+    pub(crate) fn begin_filled(&mut self) {
+        self.input = 0..0;
+        self.is_under_way = true;
     }
 
     /// It has been read; the part of it that was claimed, if any was.
     #[inline]
     pub(crate) fn end(&mut self) -> Option<Part> {
         self.input = 0..0;
+        self.is_under_way = false;
         self.part.take()
     }
 
@@ -103,7 +114,7 @@ impl Forward {
     #[inline(never)]
     fn show_large(&mut self, message: Message<'_>) -> bool {
         let shown = Shown::of(message);
-        let is_possible = !self.input.is_empty()
+        let is_possible = self.is_under_way
             && self.part.is_none()
             && self.buffers_out < self.buffers_out_max
             && self.has_room(&shown);

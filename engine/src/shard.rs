@@ -234,6 +234,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         for completion in completions.drain(..) {
             match completion {
                 Completion::Received { key, result, more } => self.on_received(key, result, more),
+                Completion::Filled { key, result, buffer } => self.on_filled(key, result, buffer),
                 Completion::Sent { key, result, outbound } => self.on_sent(key, result, outbound),
                 Completion::Accepted { listener, result, more } => {
                     self.on_accepted(listener, result, more);

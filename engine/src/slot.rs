@@ -56,6 +56,25 @@ pub(crate) enum PeerSide {
     Ended,
 }
 
+/// Which receive is armed.
+///
+/// ```text
+/// No ──► Multishot ──► Ending ──► No ──► Filling ──► No ──► Once ──► No ──► Filling …
+///            a long message has begun      its last byte     the next one has begun
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receiving {
+    No,
+    /// Completes for whatever comes, into receive buffers.
+    Multishot,
+    /// The same, and it has been asked to end.
+    Ending,
+    /// Completes once, into a receive buffer.
+    Once,
+    /// Completes once, behind what has come of a long message.
+    Filling,
+}
+
 /// What a few connections have and most do not.
 pub(crate) enum Pending {
     /// A request head that came in pieces; while `Opening`.
@@ -87,8 +106,9 @@ pub(crate) struct Session<S> {
     pub(crate) socket: Socket,
     pub(crate) stage: Stage,
     pub(crate) told: Told,
-    /// A multishot receive is armed.
-    pub(crate) receiving: bool,
+    pub(crate) receiving: Receiving,
+    /// Long messages come one behind the other.
+    pub(crate) long_messages: bool,
     /// A send is in flight.
     pub(crate) sending: bool,
     /// In the shard's list of connections to look at when the tick ends.
@@ -211,7 +231,8 @@ impl<S> Slot<S> {
                 socket,
                 stage: Stage::Opening,
                 told: Told::Nothing,
-                receiving: false,
+                receiving: Receiving::No,
+                long_messages: false,
                 sending: false,
                 dirty: false,
                 failing: false,
@@ -617,6 +638,25 @@ impl<S> Session<S> {
         core.publish(topic, message);
         if let Some(subscriptions) = &mut self.subscriptions {
             subscriptions.position = core.log.end();
+        }
+    }
+
+    /// Notes that so many bytes have come from the peer.
+    #[inline]
+    pub(crate) fn note_heard(&mut self, core: &Core, bytes: usize) {
+        self.heard_ms = core.now_ms as u32;
+        self.pinged = false;
+        self.in_time.read(bytes);
+    }
+
+    /// Whether what comes from the peer is looked at. Otherwise it has said its last word, or been
+    /// told ours behind which nothing counts: behind an HTTP response there are no frames at all.
+    #[inline]
+    pub(crate) fn is_heard(&self) -> bool {
+        match self.stage {
+            Stage::Opening | Stage::Open => true,
+            Stage::Closing => self.peer_side == PeerSide::Open,
+            Stage::Draining | Stage::Dying => false,
         }
     }
 

@@ -137,6 +137,18 @@ impl Driver for MemoryDriver {
         tenants.push(key);
     }
 
+    fn arm_receive_once(&mut self, _key: Key, _socket: &Socket) {
+        panic!("every message arrives whole");
+    }
+
+    fn end_receive(&mut self, _key: Key, _socket: &Socket) {
+        panic!("every message arrives whole");
+    }
+
+    fn receive_into(&mut self, _key: Key, _socket: &Socket, _buffer: Vec<u8>, _bytes: usize) {
+        panic!("every message arrives whole");
+    }
+
     fn send(&mut self, key: Key, _socket: &Socket, outbound: Outbound, offset: usize) {
         let bytes = (outbound.bytes() - offset) as u64;
         self.memory.sent_bytes.set(self.memory.sent_bytes.get() + bytes);

@@ -10,7 +10,7 @@ use super::receive::tell_closed;
 use super::{Shard, guard};
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
-use crate::slot::{PeerSide, Stage};
+use crate::slot::{PeerSide, Receiving, Stage};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Fails a connection (RFC 6455 §7.1.7): our Close goes out, and the peer's is not
@@ -69,7 +69,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let session = &mut slot.session;
         session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
-        if session.receiving || session.sending {
+        if session.receiving != Receiving::No || session.sending {
             self.driver.shut_down(&session.socket);
         }
         // Freed when the tick ends, or with the last completion.
@@ -97,7 +97,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn release(&mut self, key: Key) {
         let slot = self.connections.get_mut(key).expect("looked up by the caller");
         let session = &slot.session;
-        if session.stage != Stage::Dying || session.receiving || session.sending {
+        if session.stage != Stage::Dying || session.receiving != Receiving::No || session.sending {
             return;
         }
         let slot = self.connections.remove(key);

@@ -8,7 +8,7 @@ use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::metrics::Metrics;
 use crate::sim::Outstanding;
-use crate::slot::{PeerSide, Session, Stage, Told};
+use crate::slot::{PeerSide, Receiving, Session, Stage, Told};
 
 impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     pub(crate) fn driver(&self) -> &D {
@@ -64,7 +64,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
 
     fn check_session(&self, session: &Session<H::State>) {
         let (receives, sends) = self.driver.outstanding(&session.socket);
-        assert_eq!(session.receiving, receives, "the flag of the receive");
+        assert_eq!(session.receiving != Receiving::No, receives, "the flag of the receive");
         assert_eq!(session.sending, sends, "the flag of the send");
         let config = &self.core.config;
         let unsent = session.writes.unsent_bytes();

@@ -8,7 +8,7 @@ use super::{Core, Shard, guard};
 use crate::conn::Conn;
 use crate::driver::{Driver, Errno, Key, Lease};
 use crate::handler::Handler;
-use crate::slot::{PeerSide, Session, Slot, Stage, Told};
+use crate::slot::{PeerSide, Receiving, Session, Slot, Stage, Told};
 
 /// Why a connection must be failed after its input: the code and the reason to send.
 pub(super) type Failure = Option<(CloseCode, &'static str)>;
@@ -21,7 +21,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         more: bool,
     ) {
         let slot = self.connections.get_mut(key).expect("a slot outlives its receive");
-        slot.session.receiving = more;
+        let was = slot.session.receiving;
+        if !more {
+            slot.session.receiving = Receiving::No;
+        }
         match result {
             Ok(Some(lease)) => self.take_input(key, lease),
             Ok(None) => self.end_of_input(key),
@@ -29,13 +32,52 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 self.core.metrics.receives_unbuffered += 1;
                 self.core.is_quiet = false;
             }
-            Err(errno) => {
-                self.core.metrics.count_connection_error(errno);
-                self.cut_off(key, CloseCode::ABNORMAL, "");
-            }
+            Err(Errno::CANCELLED) if was == Receiving::Ending => {}
+            Err(errno) => self.break_off(key, errno),
         }
         if !more {
             self.rearm_or_release(key);
+        }
+    }
+
+    /// Bytes have come straight into the message under way.
+    pub(super) fn on_filled(&mut self, key: Key, result: Result<u32, Errno>, buffer: Vec<u8>) {
+        let slot = self.connections.get_mut(key).expect("a slot outlives its receive");
+        slot.session.receiving = Receiving::No;
+        match result {
+            Ok(0) => self.end_of_input(key),
+            Ok(bytes) => self.take_filled(key, buffer, bytes as usize),
+            Err(errno) => self.break_off(key, errno),
+        }
+        self.rearm_or_release(key);
+    }
+
+    #[cold]
+    fn break_off(&mut self, key: Key, errno: Errno) {
+        self.core.metrics.count_connection_error(errno);
+        self.cut_off(key, CloseCode::ABNORMAL, "");
+    }
+
+    fn take_filled(&mut self, key: Key, buffer: Vec<u8>, bytes: usize) {
+        let Self { connections, handler, core, .. } = self;
+        let slot = connections.get_mut(key).expect("looked up just before");
+        slot.session.note_heard(core, bytes);
+        if !slot.session.is_heard() {
+            return self.drop_input(key, bytes);
+        }
+        core.forward.begin_filled();
+        let Slot { incoming, session } = slot;
+        let limits: IncomingLimits = core.incoming_limits;
+        let failure = take_events(handler, core, session, incoming.fill(buffer, bytes, &limits));
+        let is_mid_message = incoming.is_mid_message();
+        if is_mid_message != session.mid_message {
+            note_mid_message(core, session, is_mid_message);
+        }
+        let part = core.forward.end();
+        debug_assert!(part.is_none(), "no receive buffer was read");
+        self.note_moved();
+        if let Some((code, reason)) = failure {
+            self.fail(key, code, reason);
         }
     }
 
@@ -44,17 +86,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let Self { driver, connections, handler, core, .. } = self;
         let slot = connections.get_mut(key).expect("looked up just before");
         let session = &mut slot.session;
-        session.heard_ms = core.now_ms as u32;
-        session.pinged = false;
-        session.in_time.read(lease.bytes());
+        session.note_heard(core, lease.bytes());
         let failure = match session.stage {
             Stage::Opening => take_head(handler, core, slot, driver.received(&lease)),
-            Stage::Draining | Stage::Dying => return self.discard(key, lease),
-            // The peer has nothing more to say that matters; behind an HTTP response there are
-            // no frames at all.
-            Stage::Closing if session.peer_side != PeerSide::Open => {
-                return self.discard(key, lease);
+            _ if !session.is_heard() => {
+                let bytes = lease.bytes();
+                driver.recycle(lease);
+                return self.drop_input(key, bytes);
             }
+            Stage::Draining | Stage::Dying => unreachable!("nothing more is heard"),
             Stage::Open | Stage::Closing => {
                 let input = driver.received(&lease);
                 core.forward.begin(input);
@@ -70,19 +110,34 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
         }
         self.note_moved();
-        if let Some((code, reason)) = failure {
-            self.fail(key, code, reason);
+        match failure {
+            Some((code, reason)) => self.fail(key, code, reason),
+            None => self.look_for_long_message(key),
+        }
+    }
+
+    /// If a long message has begun, what is left of it shall come straight into its buffer.
+    #[inline]
+    fn look_for_long_message(&mut self, key: Key) {
+        let Self { driver, connections, core, .. } = self;
+        let Some(slot) = connections.get_mut(key) else { return };
+        let session = &mut slot.session;
+        if !session.mid_message && !session.long_messages {
+            return;
+        }
+        session.long_messages = slot.incoming.room_bytes() >= core.tick_limits.long_bytes_min;
+        if session.long_messages && session.receiving == Receiving::Multishot {
+            session.receiving = Receiving::Ending;
+            driver.end_receive(key, &session.socket);
         }
     }
 
     /// Input behind our last bytes is dropped, up to a limit: dropping it keeps the kernel from
     /// answering it with a reset, which would take those bytes from the peer.
     #[cold]
-    fn discard(&mut self, key: Key, lease: Lease) {
+    fn drop_input(&mut self, key: Key, bytes: usize) {
         let slot = self.connections.get_mut(key).expect("looked up by the caller");
-        let is_admitted = slot.session.tally.admit_dropped(lease.bytes(), &self.core.config);
-        self.driver.recycle(lease);
-        if !is_admitted {
+        if !slot.session.tally.admit_dropped(bytes, &self.core.config) {
             self.cut_off(key, CloseCode::ABNORMAL, "");
         }
     }

@@ -1,14 +1,14 @@
 //! Sends and re-armed receives: what a tick hands to the driver when its callbacks are done.
 //! One send per connection is in flight; what is queued meanwhile goes with the next.
 
-use ringwire_proto::CloseCode;
+use ringwire_proto::{CloseCode, Room};
 
 use super::receive::panicked;
 use super::{Shard, guard};
 use crate::conn::Conn;
 use crate::driver::{Driver, Errno, Key, Outbound};
 use crate::handler::Handler;
-use crate::slot::{PeerSide, Stage};
+use crate::slot::{PeerSide, Receiving, Slot, Stage};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn on_sent(&mut self, key: Key, result: Result<u32, Errno>, outbound: Outbound) {
@@ -124,8 +124,19 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let Some(slot) = self.connections.get_mut(key) else {
             return;
         };
-        slot.session.receiving = true;
-        self.driver.arm_receive(key, &slot.session.socket);
+        let Slot { incoming, session } = slot;
+        if session.long_messages && session.is_heard() {
+            let room = incoming.take_room(1, &self.core.incoming_limits);
+            session.receiving = if room.is_some() { Receiving::Filling } else { Receiving::Once };
+            return match room {
+                Some(Room { buffer, bytes }) => {
+                    self.driver.receive_into(key, &session.socket, buffer, bytes);
+                }
+                None => self.driver.arm_receive_once(key, &session.socket),
+            };
+        }
+        session.receiving = Receiving::Multishot;
+        self.driver.arm_receive(key, &session.socket);
     }
 
     /// A receive has ended: it is armed again when the tick ends, unless the peer's FIN has
@@ -147,10 +158,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn rearm_receives(&mut self) {
         let mut rearm = std::mem::take(&mut self.rearm);
         for key in rearm.drain(..) {
-            let is_wanted = self
-                .connections
-                .get_mut(key)
-                .is_some_and(|slot| slot.session.stage != Stage::Dying && !slot.session.receiving);
+            let is_wanted = self.connections.get_mut(key).is_some_and(|slot| {
+                slot.session.stage != Stage::Dying && slot.session.receiving == Receiving::No
+            });
             if is_wanted {
                 self.arm_receive(key);
             }

@@ -64,11 +64,26 @@ struct Send {
     offset: usize,
 }
 
+/// How a receive completes.
+enum Manner {
+    Multishot {
+        is_cancelled: bool,
+    },
+    Once,
+    /// Behind what is in a buffer of the message's own, with so many bytes at most.
+    Into {
+        buffer: Vec<u8>,
+        bytes: usize,
+    },
+}
+
 struct OpenSocket {
     wire: SharedWire,
     /// Its connection, once a receive was armed.
     key: Option<Key>,
     receive: Option<Key>,
+    /// How the receive that is armed completes.
+    manner: Manner,
     send: Option<Send>,
     /// It has been shut down both ways: what is in flight ends.
     is_shut_down: bool,
@@ -214,6 +229,7 @@ impl SimDriver {
             wire: Rc::clone(&wire),
             key: None,
             receive: None,
+            manner: Manner::Multishot { is_cancelled: false },
             send: None,
             is_shut_down: false,
             receive_ends: false,
@@ -261,6 +277,9 @@ impl SimDriver {
             if self.strikes(faults.delay) {
                 return;
             }
+            if self.fill(number, key, faults, completions) {
+                return;
+            }
             let Some((result, more)) = self.receive_once(number, faults) else { return };
             if !more {
                 let socket = self.sockets.get_mut(&number).expect("looked up just before");
@@ -268,6 +287,42 @@ impl SimDriver {
             }
             completions.push(Completion::Received { key, result, more });
         }
+    }
+
+    /// Completes a receive into a buffer of the message's own; `false` if this is none.
+    fn fill(
+        &mut self,
+        number: i32,
+        key: Key,
+        faults: &Faults,
+        completions: &mut Vec<Completion>,
+    ) -> bool {
+        let socket = self.sockets.get_mut(&number).expect("a socket that is open");
+        let Manner::Into { buffer, bytes } = &mut socket.manner else { return false };
+        let mut wire = socket.wire.borrow_mut();
+        let is_end = wire.client_fin || socket.is_shut_down;
+        let result = if let Some(errno) = wire.broken {
+            Err(Errno(errno))
+        } else if !wire.to_server.is_empty() {
+            let mut taken = wire.to_server.len().min(*bytes);
+            if self.dice.chance(faults.short_receive) {
+                taken = self.dice.between(1, taken);
+            }
+            buffer.extend(wire.to_server.drain(..taken));
+            wire.note_taken(taken);
+            Ok(taken as u32)
+        } else if wire.client_reset {
+            Err(ECONNRESET)
+        } else if is_end {
+            Ok(0)
+        } else {
+            return true;
+        };
+        drop(wire);
+        let buffer = std::mem::take(buffer);
+        (socket.receive, socket.receive_ends) = (None, true);
+        completions.push(Completion::Filled { key, result, buffer });
+        true
     }
 
     /// One completion of a receive: its result and whether it stays armed.
@@ -286,6 +341,11 @@ impl SimDriver {
             return Some((Err(ECONNRESET), false));
         }
         let is_end = wire.client_fin || self.sockets[&number].is_shut_down;
+        if let Manner::Multishot { is_cancelled: true } = self.sockets[&number].manner
+            && (wire.to_server.is_empty() || !self.dice.chance(faults.cancel_late))
+        {
+            return Some((Err(ECANCELED), false));
+        }
         if wire.to_server.is_empty() && !is_end {
             return None;
         }
@@ -309,7 +369,8 @@ impl SimDriver {
             *place = byte;
         }
         wire.note_taken(bytes);
-        let more = !self.dice.chance(faults.lost_more);
+        let is_multishot = matches!(self.sockets[&number].manner, Manner::Multishot { .. });
+        let more = is_multishot && !self.dice.chance(faults.lost_more);
         Some((Ok(Some(Lease { buffer, bytes: bytes as u32 })), more))
     }
 
@@ -373,6 +434,7 @@ impl SimDriver {
                     }
                     (!more).then_some((*key, true)).unzip()
                 }
+                Completion::Filled { key, .. } => Some((*key, true)).unzip(),
                 Completion::Sent { key, .. } => Some((*key, false)).unzip(),
                 Completion::Accepted { result: Ok(_), .. } => {
                     self.kernel.sockets.borrow_mut()[self.shard] += 1;
@@ -415,6 +477,7 @@ impl OpenSocket {
         let wire = self.wire.borrow();
         let receive = self.receive.is_some()
             && (self.is_shut_down
+                || matches!(self.manner, Manner::Multishot { is_cancelled: true })
                 || wire.broken.is_some()
                 || wire.client_reset
                 || wire.client_fin
@@ -465,6 +528,26 @@ impl Driver for SimDriver {
         assert_eq!(socket.receive, None, "a receive armed twice");
         assert!(!socket.receive_ends, "a receive armed before its last completion");
         (socket.key, socket.receive) = (Some(key), Some(key));
+        socket.manner = Manner::Multishot { is_cancelled: false };
+    }
+
+    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+        self.arm_receive(key, socket);
+        self.open_socket(socket).manner = Manner::Once;
+    }
+
+    fn end_receive(&mut self, _key: Key, socket: &Socket) {
+        let socket = self.open_socket(socket);
+        // It may have ended by itself meanwhile.
+        if let Manner::Multishot { is_cancelled } = &mut socket.manner {
+            *is_cancelled = socket.receive.is_some();
+        }
+    }
+
+    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize) {
+        assert!(bytes > 0 && buffer.capacity() - buffer.len() >= bytes, "no room");
+        self.arm_receive(key, socket);
+        self.open_socket(socket).manner = Manner::Into { buffer, bytes };
     }
 
     fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {

@@ -102,6 +102,7 @@ impl World {
             sends_max: *dice.pick(&[2, 512]),
             endings_max: *dice.pick(&[1, 256]),
             taken_max: *dice.pick(&[3, 512]),
+            long_bytes_min: *dice.pick(&[1, 100, 10_000]),
         };
         let server = links[0].server;
         let shards: Vec<_> = links

@@ -69,6 +69,9 @@ pub struct UringDriver {
     /// The sends in flight. The kernel reads their bytes until they complete. Their tokens
     /// carry the index in here instead of a slot, so that what is hot stays small.
     sends: Slab<(Key, Outbound)>,
+    /// The receives into buffers of their own: the kernel writes behind their bytes until they
+    /// complete. Tokens as for sends.
+    fills: Slab<(Key, Vec<u8>)>,
     receives_armed: usize,
     /// How to wake each shard. Their rings stay open as long as anybody may name them.
     peers: Vec<Peer>,
@@ -117,6 +120,7 @@ impl UringDriver {
             waker: None,
             waker_retry_ms: None,
             sends: Slab::new(),
+            fills: Slab::new(),
             receives_armed: 0,
             peers: Vec::new(),
             enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG | no_iowait | registered_ring,
@@ -200,7 +204,8 @@ impl UringDriver {
     fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: what the entries of this driver point to is owned by the driver until
-            // their last completion: send bytes in `sends`, receive buffers in `buffers`.
+            // their last completion: send bytes in `sends`, receive buffers in `buffers`, those of
+            // their own in `fills`.
             // Descriptors are open: a socket is closed only by `close`, which consumes it.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             if pushed.is_ok() {
@@ -277,6 +282,7 @@ impl UringDriver {
         match token.operation {
             Operation::Receive => Some(self.complete_receive(token.key, result, flags)),
             Operation::Send => Some(self.complete_send(token.key.slot, result)),
+            Operation::Fill => Some(self.complete_fill(token.key.slot, result)),
             Operation::Accept => {
                 let result = errno_or(result).map(|fd| {
                     // SAFETY: the kernel has just made this descriptor for this completion.
@@ -337,6 +343,20 @@ impl UringDriver {
         Completion::Received { key, result, more }
     }
 
+    fn complete_fill(&mut self, index: u32, result: i32) -> Completion {
+        let fill = self.fills.try_remove(index as usize);
+        let (key, mut buffer) = fill.expect("the kernel completes a receive once");
+        let result = errno_or(result);
+        if let Ok(bytes) = result {
+            let filled = buffer.len() + bytes as usize;
+            assert!(filled <= buffer.capacity(), "the kernel received more than it was asked to");
+            // SAFETY: within the capacity, and the kernel has written the bytes behind the old
+            // length, as many as its result says.
+            unsafe { buffer.set_len(filled) };
+        }
+        Completion::Filled { key, result, buffer }
+    }
+
     fn complete_send(&mut self, index: u32, result: i32) -> Completion {
         let send = self.sends.try_remove(index as usize);
         let (key, outbound) = send.expect("the kernel completes a send once");
@@ -375,6 +395,33 @@ impl Driver for UringDriver {
         self.receives_armed += 1;
         let receive = opcode::RecvMulti::new(fd_of(socket), BUFFER_GROUP).build();
         self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
+    }
+
+    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+        self.receives_armed += 1;
+        let receive = opcode::Recv::new(fd_of(socket), std::ptr::null_mut(), 0)
+            .buf_group(BUFFER_GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
+    }
+
+    fn end_receive(&mut self, key: Key, _socket: &Socket) {
+        let receive = Token::new(Operation::Receive, key).encode();
+        let cancel = opcode::AsyncCancel::new(receive).build();
+        self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
+    }
+
+    fn receive_into(&mut self, key: Key, socket: &Socket, mut buffer: Vec<u8>, bytes: usize) {
+        let room = buffer.spare_capacity_mut();
+        let room = &mut room[..bytes];
+        let length = room.len().min(i32::MAX as usize) as u32;
+        let receive = opcode::Recv::new(fd_of(socket), room.as_mut_ptr().cast(), length).build();
+        // Moving the buffer does not move the heap memory the entry points to, and nobody reads or
+        // grows it until the receive completes: it is in here.
+        let index = self.fills.insert((key, buffer)) as u32;
+        let token = Token::new(Operation::Fill, Key { slot: index, generation: 0 });
+        self.push(receive.user_data(token.encode()));
     }
 
     fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
@@ -471,6 +518,7 @@ impl Driver for UringDriver {
         }
         self.reaped.shrink_to(COMPLETIONS_PER_TICK_MAX);
         self.sends.shrink_to_fit();
+        self.fills.shrink_to_fit();
     }
 
     fn unread_bytes(socket: &Socket) -> u32 {
@@ -506,6 +554,9 @@ impl Drop for UringDriver {
         for (_, outbound) in self.sends.drain() {
             sends_received |= matches!(outbound, Outbound::Received(_));
             std::mem::forget(outbound);
+        }
+        for (_, buffer) in self.fills.drain() {
+            std::mem::forget(buffer);
         }
         let buffers = self.buffers.take().expect("dropped once");
         if self.receives_armed > 0 || sends_received {
@@ -553,7 +604,7 @@ fn fd_of(socket: &Socket) -> types::Fd {
 /// How many bytes a completion says were received; 0 for any other.
 fn received_bytes_of(entry: &cqueue::Entry) -> usize {
     match Token::decode(entry.user_data()).operation {
-        Operation::Receive => usize::try_from(entry.result()).unwrap_or(0),
+        Operation::Receive | Operation::Fill => usize::try_from(entry.result()).unwrap_or(0),
         _ => 0,
     }
 }

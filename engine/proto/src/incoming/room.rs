@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Incoming, Step, UNMASK_BYTES};
+use super::{Incoming, Step, UNMASK_BYTES, Unfinished};
 use crate::{events::Events, incoming::IncomingLimits, mask};
 
 /// The buffer of a message under way, lent to whoever receives.
@@ -16,17 +16,29 @@ pub struct Room {
 }
 
 impl Incoming {
+    /// How many bytes of the data frame under way are still to come, once some have.
+    pub fn room_bytes(&self) -> usize {
+        match self.unfinished.as_deref() {
+            Some(Unfinished { step: Step::Payload(partial), buffer, .. })
+                if !partial.opcode.is_control() && !buffer.is_empty() =>
+            {
+                usize::try_from(partial.remaining).unwrap_or(usize::MAX)
+            }
+            _ => 0,
+        }
+    }
+
     /// Lends the buffer of the message under way, if at least `bytes_min` bytes of its frame are
     /// still to come. It must come back with [`fill`](Self::fill) before anything else is received.
     ///
     /// Its capacity follows what has come, as ever: a declared length takes no memory.
     pub fn take_room(&mut self, bytes_min: usize, limits: &IncomingLimits) -> Option<Room> {
-        let unfinished = self.unfinished.as_deref_mut()?;
-        let Step::Payload(partial) = unfinished.step else { return None };
-        let remaining = usize::try_from(partial.remaining).unwrap_or(usize::MAX);
-        if partial.opcode.is_control() || remaining < bytes_min || unfinished.buffer.is_empty() {
+        let remaining = self.room_bytes();
+        if remaining < bytes_min.max(1) {
             return None;
         }
+        let unfinished = self.unfinished.as_deref_mut()?;
+        let Step::Payload(partial) = unfinished.step else { return None };
         if unfinished.buffer.len() == unfinished.buffer.capacity() {
             unfinished.reserve(&partial, 1, limits.message_bytes_max);
         }
