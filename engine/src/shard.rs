@@ -343,7 +343,9 @@ impl Clock {
         };
         self.began_ms = driver_ms;
         if worked_ms + late_ms >= STALL_MS_MIN {
-            self.stalled_ms += worked_ms + late_ms;
+            // All of the wait: nobody knows when in it the stall began, and a peer whose
+            // acknowledgements could not arrive is given the time again.
+            self.stalled_ms += worked_ms + waited_ms;
         }
         driver_ms - self.stalled_ms
     }

@@ -57,7 +57,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         match due {
             Due::In(ms) => {
                 self.connections.tenant_mut(key.slot).session.in_time = InTime::default();
-                self.core.timers.schedule(key.slot, self.core.now_ms + u64::from(ms));
+                // From the time by which it was judged: that may be behind the clock.
+                self.core.timers.schedule(key.slot, self.core.judged_ms + u64::from(ms));
             }
             Due::Ping => self.ping(key),
             _ if self.is_put_off(key, due) => {
@@ -74,11 +75,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// Whether the kernel knows better: the peer's bytes had come before the deadline, or it has
     /// taken enough of ours since.
     fn is_put_off(&mut self, key: Key, due: Due) -> bool {
+        let is_waiting = self.driver.completions_waiting() > 0;
         let slot = self.connections.get_mut(key).expect("its deadline goes with it");
         let session = &mut slot.session;
         // What comes while the connection only ends changes nothing.
         let is_heard = session.peer_side == PeerSide::Open;
-        if is_heard && session.in_time.is_left(D::unread_bytes(&session.socket)) {
+        let unread_bytes = if is_heard { D::unread_bytes(&session.socket) } else { 0 };
+        if session.in_time.is_left(unread_bytes, is_waiting) {
             return true;
         }
         let since_ms = match due {

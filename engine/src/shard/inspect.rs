@@ -140,8 +140,9 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
                     check("message", config.message_timeout_ms, session.since_ms);
                 }
                 if session.sending {
-                    // A stalled send is looked for once per timeout.
-                    check("write", 2 * config.write_timeout_ms, session.progress_ms);
+                    // A stalled send is looked for once per timeout. Before one is ended, what had
+                    // come is read, which takes up to a timeout more with buffers as small as here.
+                    check("write", 3 * config.write_timeout_ms, session.progress_ms);
                 }
                 if !session.pinged {
                     check("ping", config.ping_interval_ms, session.heard_ms);
@@ -156,10 +157,29 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     /// The rules that hold when everybody is gone.
     pub(crate) fn check_end(&mut self) {
         self.finish();
-        assert!(self.is_finished(), "the shard has not ended");
+        assert!(self.is_finished(), "the shard has not ended: {}", self.what_is_left());
         self.check(0);
         self.core.topics.check_empty();
         assert!(self.core.timers.is_empty(), "a deadline of nobody");
         assert!(self.core.failing.is_empty(), "a connection to fail that is gone");
+    }
+
+    /// For whoever asks why it has not ended.
+    fn what_is_left(&self) -> String {
+        let sessions = self.connections.sessions();
+        let describe = |session: &Session<H::State>| {
+            let Session { stage, receiving, sending, dirty, .. } = session;
+            let socket = &session.socket;
+            format!("{stage:?} receiving {receiving} sending {sending} dirty {dirty} {socket:?}")
+        };
+        let sessions: Vec<String> = sessions.map(describe).collect();
+        format!(
+            "drain until {:?}, now {}, judged {}, {sessions:?}, accepting {:?}, {} completions wait",
+            self.drain_until_ms,
+            self.core.now_ms,
+            self.core.judged_ms,
+            self.accepting,
+            self.driver.completions_waiting(),
+        )
     }
 }

@@ -16,6 +16,10 @@ type MaskKeys = fn() -> [u8; 4];
 /// That of every run.
 pub(super) const HANDSHAKE_TIMEOUT_MS: u64 = 2_000;
 
+/// What the server's kernel takes before the server reads. Small, because receive buffers are: the
+/// whole of it is read in fewer ticks than an end may take.
+const RECEIVE_WINDOW_BYTES: usize = 20_000;
+
 const KEY: [u8; 16] = *b"the sample nonce";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,8 +353,7 @@ impl Client {
 
     fn speak(&mut self) {
         if self.manners == Manners::Hostile && self.stage == Stage::Leaving {
-            let junk = vec![0; 40_000];
-            self.put(&junk);
+            self.flood(40_000);
         }
         if self.stage != Stage::Open || self.connection.outgoing.close_sent() {
             return;
@@ -399,12 +402,17 @@ impl Client {
         let _ = self.connection.ping(&mut self.out, payload.as_bytes());
     }
 
+    /// Sends junk, as much as the server's kernel takes.
+    fn flood(&mut self, bytes: usize) {
+        let room = RECEIVE_WINDOW_BYTES.saturating_sub(self.wire.borrow().to_server.len());
+        self.put(&vec![0x80; bytes.min(room)]);
+    }
+
     fn misbehave(&mut self) {
         match self.dice.below(6) {
             5 => {
                 // Does not stop, whatever it is told.
-                let junk = vec![0x80; 3_000];
-                self.put(&junk);
+                self.flood(3_000);
             }
             0 => {
                 let bytes = self.dice.between(1, 20);

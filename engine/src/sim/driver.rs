@@ -580,7 +580,8 @@ impl Driver for SimDriver {
         let socket = self.open_socket(socket);
         socket.is_shut_down = true;
         // FIN goes out behind what the kernel has taken.
-        socket.wire.borrow_mut().server_fin = true;
+        let mut wire = socket.wire.borrow_mut();
+        (wire.server_fin, wire.server_shut) = (true, true);
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {

@@ -17,6 +17,8 @@ pub(super) struct Wire {
     pub(super) client_reset: bool,
     /// The server has sent FIN.
     pub(super) server_fin: bool,
+    /// The server has shut its socket down both ways.
+    pub(super) server_shut: bool,
     /// The server has closed its socket with input unread: what the client has not read yet is
     /// lost to it.
     pub(super) server_reset: bool,
@@ -34,9 +36,10 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Bytes of the client arrive.
+    /// Bytes of the client arrive. A socket that is shut down both ways takes none any more: the
+    /// kernel answers with a reset.
     pub(super) fn arrive(&mut self, now_ms: u64, bytes: &[u8]) {
-        if !bytes.is_empty() {
+        if !bytes.is_empty() && !self.server_shut {
             self.to_server.extend(bytes);
             self.arrivals.push_back((now_ms, bytes.len()));
         }

@@ -448,7 +448,9 @@ impl World {
         for round in 1..=ROUNDS {
             let is_still = self.is_still();
             still_ms += u64::from(is_still);
-            let is_settled = self.clients.iter().all(Client::is_settled);
+            // Who waits to be accepted waits for the end of a pause.
+            let is_settled = self.kernel.backlogs.borrow().iter().all(|backlog| backlog.is_empty())
+                && self.clients.iter().all(Client::is_settled);
             if is_still && (is_settled || still_ms > STILL_MS_MAX) {
                 break;
             }
@@ -461,7 +463,6 @@ impl World {
         self.sleeps.iter().all(|sleep| matches!(sleep, Sleep::Until(_)))
             && self.shards.iter().all(|shard| !shard.driver().is_ready())
             && !self.kernel.woken.borrow().contains(&true)
-            && self.kernel.backlogs.borrow().iter().all(|backlog| backlog.is_empty())
     }
 }
 
