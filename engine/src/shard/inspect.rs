@@ -170,7 +170,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         let describe = |session: &Session<H::State>| {
             let Session { stage, receiving, sending, dirty, .. } = session;
             let socket = &session.socket;
-            format!("{stage:?} receiving {receiving} sending {sending} dirty {dirty} {socket:?}")
+            format!("{stage:?} receiving {receiving:?} sending {sending} dirty {dirty} {socket:?}")
         };
         let sessions: Vec<String> = sessions.map(describe).collect();
         format!(

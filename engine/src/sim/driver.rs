@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::Outstanding;
 use super::dice::Dice;
 use super::wire::{Faults, SharedWire};
-use crate::config::TickLimits;
+use crate::config::{SURPLUS_MAX, TickLimits};
 use crate::driver::{Completion, Descriptor, Driver, Errno, Key, Lease, Outbound, Socket, Wait};
 
 /// What the world and a shard's driver both see.
@@ -569,7 +569,7 @@ impl Driver for SimDriver {
         // Deadlines, failures and a drain that has taken too long, and each completion may tell of
         // an end.
         self.shut_downs += 1;
-        let shut_downs_max = 3 * self.limits.endings_max + self.handed_out;
+        let shut_downs_max = 3 * self.limits.endings_max + SURPLUS_MAX + self.handed_out;
         // When the server stops, handshakes end at once.
         let is_bounded = !self.kernel.is_stopping.get();
         assert!(
