@@ -19,15 +19,17 @@ mod opening;
 mod receive;
 mod send;
 mod surplus;
+mod warned;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use self::accept::{Accepting, Warned};
+use self::accept::Accepting;
 pub(crate) use self::core::{Core, Publication};
 use self::date::Date;
 pub(crate) use self::surplus::Surplus;
+use self::warned::Warned;
 use crate::config::{Config, SURPLUS_MAX, TickLimits};
 use crate::connections::Connections;
 use crate::descriptors::Descriptors;
@@ -70,6 +72,7 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     exhaustion_warned: Warned,
     accept_error_warned: Warned,
     surplus_warned: Warned,
+    gap_warned: Warned,
     /// Set when the server is to stop: by then connections are cut off.
     drain_until_ms: Option<u64>,
     /// When they are cut off: the next slot to look at; beyond all slots when none is left.
@@ -105,6 +108,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             date: Date::new(D::system_time),
             peer_addr: D::peer_addr,
             unacknowledged_bytes: D::unacknowledged_bytes,
+            panic_warned: Warned::default(),
             is_quiet: true,
             timers: TimerWheel::new(now_ms, config.connections_max + SURPLUS_MAX),
             pool: BufferPool::new(),
@@ -131,6 +135,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             exhaustion_warned: Warned::default(),
             accept_error_warned: Warned::default(),
             surplus_warned: Warned::default(),
+            gap_warned: Warned::default(),
             drain_until_ms: None,
             cut_off_from: 0,
             has_deadlines_left: false,

@@ -3,7 +3,7 @@
 //! `surplus.rs`.
 
 use super::Shard;
-use crate::config::{ACCEPT_BACK_OFF_MS, WARNING_INTERVAL_MS};
+use crate::config::{ACCEPT_BACK_OFF_MS};
 use crate::driver::{Driver, Errno, Socket};
 use crate::handler::Handler;
 
@@ -20,23 +20,6 @@ pub(super) enum Accepting {
     /// Cancelled because the server stops; its last completion is awaited.
     Ending,
     Over,
-}
-
-/// When a warning of one kind was logged last: clients can bring its cause about at will, so it
-/// is logged once a minute at most.
-#[derive(Default)]
-pub(super) struct Warned {
-    at_ms: Option<u64>,
-}
-
-impl Warned {
-    pub(super) fn is_due(&mut self, now_ms: u64) -> bool {
-        let is_due = self.at_ms.is_none_or(|at_ms| now_ms - at_ms >= WARNING_INTERVAL_MS);
-        if is_due {
-            self.at_ms = Some(now_ms);
-        }
-        is_due
-    }
 }
 
 impl<H: Handler, D: Driver> Shard<H, D> {

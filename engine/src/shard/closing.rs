@@ -107,7 +107,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         // Dropping what the application kept is its code, too.
         let state = slot.session.state;
         if guard(|| drop(state)).is_none() {
-            self.core.metrics.panics += 1;
+            self.core.note_panic();
         }
         self.on_released(key);
     }

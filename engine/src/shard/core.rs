@@ -11,6 +11,7 @@ use ringwire_proto::frame_header_bytes;
 use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
 use super::date::Date;
+use super::warned::Warned;
 use crate::config::{Config, TickLimits};
 use crate::driver::{Key, Socket};
 use crate::forward::Forward;
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     pub(super) date: Date,
     pub(crate) peer_addr: fn(&Socket) -> Option<SocketAddr>,
     pub(crate) unacknowledged_bytes: fn(&Socket) -> u32,
+    pub(super) panic_warned: Warned,
     /// Nothing has happened since memory was last given back that took much of it.
     pub(crate) is_quiet: bool,
     pub(crate) timers: TimerWheel,
@@ -86,6 +88,19 @@ pub(crate) struct Core {
 const _: () = assert!(size_of::<Option<Publication>>() == 56);
 
 impl Core {
+    /// A callback, or the drop of a state, has panicked.
+    #[cold]
+    pub(crate) fn note_panic(&mut self) {
+        self.metrics.panics += 1;
+        if self.panic_warned.is_due(self.now_ms) {
+            tracing::error!(
+                shard = self.shard,
+                "a callback panicked (its message went to the panic hook): a bug of the \
+                 application; `panics` counts them"
+            );
+        }
+    }
+
     /// How long ago `then_ms`, a stored time, was as far as deadlines go; 0 for what is still to
     /// come. Right for 24 days, which no deadline reaches: each connection is looked at more often
     /// than once an hour.

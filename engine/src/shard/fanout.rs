@@ -43,11 +43,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// message is closed, any other is told.
     #[cold]
     fn tell_gap(&mut self, publishes: u64) {
-        tracing::warn!(
-            shard = self.links.shard,
-            publishes,
-            "publishes of other shards lost: this shard fell behind; see broadcast_entries"
-        );
+        if self.gap_warned.is_due(self.core.now_ms) {
+            tracing::warn!(
+                shard = self.links.shard,
+                publishes,
+                "publishes of other shards lost, because this shard fell behind: see \
+                 broadcast_entries; publishes_lost counts them"
+            );
+        }
         for key in self.connections.keys() {
             let Self { connections, handler, core, .. } = self;
             let session = &mut connections.get_mut(key).expect("listed just before").session;

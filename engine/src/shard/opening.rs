@@ -96,7 +96,7 @@ fn upgrade<H: Handler>(
     offer: &Offer<'_>,
 ) {
     let Some(upgrade) = guard(|| handler.on_upgrade(request, offer)) else {
-        core.metrics.panics += 1;
+        core.note_panic();
         return respond(core, session, &Response::new(500), false);
     };
     let Accept { state, protocol, headers, origins } = match upgrade.answer {
@@ -132,7 +132,7 @@ fn upgrade<H: Handler>(
 #[cold]
 fn drop_state<S>(core: &mut Core, state: S) {
     if guard(|| drop(state)).is_none() {
-        core.metrics.panics += 1;
+        core.note_panic();
     }
 }
 
@@ -169,7 +169,7 @@ fn answer_request<H: Handler>(
         return respond(core, session, &response.expect("a token and a value"), false);
     }
     let response = guard(|| handler.on_request(request)).unwrap_or_else(|| {
-        core.metrics.panics += 1;
+        core.note_panic();
         Response::new(500)
     });
     respond(core, session, &response, is_head(request));

@@ -242,7 +242,7 @@ fn take_message<H: Handler>(
 /// Counts a panic of a callback; what to fail the connection with.
 #[cold]
 pub(super) fn panicked(core: &mut Core) -> (CloseCode, &'static str) {
-    core.metrics.panics += 1;
+    core.note_panic();
     (CloseCode::INTERNAL_ERROR, "internal error")
 }
 
@@ -289,7 +289,7 @@ pub(super) fn tell_closed<H: Handler>(
     session.told = Told::Closed;
     let mut conn = Conn::new(session, core);
     if guard(|| handler.on_close(&mut conn, code, reason)).is_none() {
-        core.metrics.panics += 1;
+        core.note_panic();
     }
 }
 
