@@ -121,7 +121,8 @@ fn a_handshake_that_comes_just_afterwards() {
 #[test]
 fn pongs_that_came_meanwhile() {
     // The interval is no shorter, or it is the first thing due.
-    let config = Config { ping_interval_ms: DEADLINE_MS, pong_timeout_ms: DEADLINE_MS, ..patient() };
+    let config =
+        Config { ping_interval_ms: DEADLINE_MS, pong_timeout_ms: DEADLINE_MS, ..patient() };
     let name = "pongs_that_came_meanwhile";
     let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
     let mut clients: Vec<RawClient> = (0..40).map(|_| server.open()).collect();
@@ -223,8 +224,9 @@ fn reading_that_went_on_meanwhile() {
     client.send(&text("fill"));
     client.stream.peek(&mut [0]).expect("it has begun");
     server.stopped_for(STILL, || client.read_what_is_there());
-    // The deadline falls into this pause, in which nothing is taken.
-    std::thread::sleep(Duration::from_millis(500));
+    // The deadline falls into this pause, in which nothing is taken: memory that is given back
+    // after two seconds was due before it when the server went on.
+    std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(client.read_frame().payload.len(), FILL_BYTES);
     assert_echoes(&mut client);
 }
