@@ -375,6 +375,18 @@ impl RawClient {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
+    /// Reads so many bytes, and keeps them for the next frame.
+    pub fn read_exactly(&mut self, bytes: usize) {
+        let start = self.input.len();
+        self.input.resize(start + bytes, 0);
+        self.stream.read_exact(&mut self.input[start..]).expect("the server goes on");
+    }
+
+    /// Reads up to so many bytes, and forgets them; `None` if the connection is gone.
+    pub fn try_read(&mut self, bytes: usize) -> Option<usize> {
+        self.stream.read(&mut vec![0; bytes]).ok().filter(|read| *read > 0)
+    }
+
     /// Expects a Close frame with `code` and then FIN, without reset.
     pub fn expect_close(&mut self, code: u16) {
         let frame = self.read_frame();
