@@ -30,7 +30,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 self.core.is_quiet = false;
             }
             Err(errno) => {
-                self.core.metrics.count_connection_error(errno);
+                self.count_connection_error(key, errno);
                 self.cut_off(key, CloseCode::ABNORMAL, "");
             }
         }
