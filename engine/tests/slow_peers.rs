@@ -146,12 +146,12 @@ fn a_close_reaches_a_slow_reader() {
 #[test]
 fn a_slow_reader_is_told_why_it_is_closed() {
     // More than it sends: what it has in flight is no reason to cut it off.
-    let config = Config { write_bytes_max: 1_000_000, drain_bytes_max: 64 << 20, ..strict() };
+    let config = Config { write_bytes_max: 3_000_000, drain_bytes_max: 64 << 20, ..strict() };
     let Some(server) = server(config) else { return };
     let mut reader = SlowReader::open(&server);
     reader.send(&binary(&[b'x'; PART]).repeat(20));
-    // For longer than `close_timeout_ms`.
-    reader.read(2 * PART);
+    // For several times `close_timeout_ms`.
+    reader.read(4 * PART);
     let is_echo = |frame: &ServerFrame| frame.first == 0x82 && frame.payload == [b'x'; PART];
     let frames = std::iter::from_fn(|| Some(reader.client.read_past_pings()));
     let mut behind_echoes = frames.skip_while(is_echo);
