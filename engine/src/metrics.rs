@@ -61,8 +61,9 @@ metrics! {
     messages_dropped,
     /// Publishes by this server's own callbacks and handles.
     publishes,
-    /// Publishes of another shard this shard never saw because it fell a whole ring behind,
-    /// or that could not be handed to the other shards.
+    /// Publishes that a shard never saw, counted by each shard that missed them: another shard's
+    /// because this one fell a whole ring behind or because they were too many at once, or any
+    /// beyond a gigabyte in one tick.
     publishes_lost,
     /// Connections failed because the peer broke the protocol or a limit.
     violations,

@@ -117,6 +117,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             log: PublishLog::default(),
             outbox: VecDeque::new(),
             outbox_bytes: 0,
+            gap_surplus: 0,
             publishes_unlogged: 0,
             dirty: VecDeque::new(),
             failing: VecDeque::new(),

@@ -129,13 +129,13 @@ pub(crate) struct Session<S> {
     /// Start of `Opening`, of `Closing` (`Draining` is part of that time) or of an unfinished
     /// message.
     pub(crate) since_ms: u32,
-    /// Something last came from the peer.
+    /// Something last came from the peer, or was found acknowledged when a deadline was due.
     pub(crate) heard_ms: u32,
     /// The peer was last seen to acknowledge what it is sent, or the first send was queued that
     /// the kernel did not take at once.
     pub(crate) progress_ms: u32,
     pub(crate) pinged_ms: u32,
-    /// Bytes the kernel has taken since its backlog was last looked at, and those the peer had not
+    /// Bytes the kernel has taken since progress was last seen, and those the peer had not
     /// acknowledged then; holds at the top.
     pub(crate) owed_bytes: u32,
     pub(crate) in_time: InTime,
@@ -530,24 +530,38 @@ impl<S> Session<S> {
     }
 
     /// What the kernel says of the connection when a deadline is about to end it: whether the peer
-    /// has acknowledged enough since this was asked last, at `bytes_per_second_min` for
-    /// `elapsed_ms`. Frames of ours that need no answer do not count: a machine acknowledges
-    /// whether its application reads or not.
-    pub(crate) fn has_progressed(
-        &mut self,
-        core: &Core,
-        unacknowledged_bytes: u32,
-        elapsed_ms: u32,
-    ) -> bool {
+    /// has acknowledged enough since progress was last seen, at `write_rate_bytes_min`. Frames of
+    /// ours that need no answer do not count: a machine acknowledges whether its application reads
+    /// or not.
+    pub(crate) fn note_progress(&mut self, core: &Core, unacknowledged_bytes: u32) -> bool {
         let acknowledged = self.owed_bytes.saturating_sub(unacknowledged_bytes);
-        self.owed_bytes = unacknowledged_bytes;
-        if self.sending && unacknowledged_bytes == 0 {
-            // The peer has all that the kernel was given, and waits for us.
-            return true;
-        }
         let rate = u64::from(core.config.write_rate_bytes_min);
-        let least = (rate * u64::from(elapsed_ms) / 1_000).max(CONTROL_FRAME_BYTES_MAX as u64);
-        u64::from(acknowledged) > least
+        let elapsed_ms = u64::from(core.elapsed_ms(self.progress_ms));
+        let least = (rate * elapsed_ms / 1_000).max(CONTROL_FRAME_BYTES_MAX as u64);
+        // The peer may have all that the kernel was given, and wait for us.
+        let is_waiting = self.sending && unacknowledged_bytes == 0;
+        let has_progressed = is_waiting || u64::from(acknowledged) > least;
+        if has_progressed {
+            self.count_progress_from_now(core, unacknowledged_bytes);
+        }
+        has_progressed
+    }
+
+    /// What is acknowledged from here on is progress.
+    pub(crate) fn count_progress_from_now(&mut self, core: &Core, unacknowledged_bytes: u32) {
+        self.owed_bytes = unacknowledged_bytes;
+        self.progress_ms = core.now_ms as u32;
+    }
+
+    /// A peer that has progressed is neither silent nor stalled. All deadlines begin anew, because
+    /// the same bytes are not counted again for the next that is due.
+    pub(crate) fn renew_deadlines(&mut self, core: &Core) {
+        let now_ms = core.now_ms as u32;
+        (self.heard_ms, self.pinged_ms, self.progress_ms) = (now_ms, now_ms, now_ms);
+        // Else it is the time of a message, or of a request, that is late all the same.
+        if matches!(self.stage, Stage::Closing | Stage::Draining) {
+            self.since_ms = now_ms;
+        }
     }
 
     /// The application or the server closes the connection. One that is about to be failed for
@@ -586,11 +600,12 @@ impl<S> Session<S> {
     pub(crate) fn enter_closing(&mut self, core: &mut Core) {
         self.stage = Stage::Closing;
         self.since_ms = core.now_ms as u32;
-        // What the peer acknowledges from here on is progress. Little has been acknowledged soon.
-        self.owed_bytes = match self.owed_bytes {
+        // Little has been acknowledged soon.
+        let unacknowledged_bytes = match self.owed_bytes {
             0..=1_024 => 0,
             _ => (core.unacknowledged_bytes)(&self.socket),
         };
+        self.count_progress_from_now(core, unacknowledged_bytes);
         let deadline = core.now_ms + u64::from(core.config.close_timeout_ms);
         core.timers.schedule_no_later(self.key.slot, deadline);
         self.mark_dirty(core);

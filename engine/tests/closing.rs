@@ -8,7 +8,7 @@ use std::net::Shutdown;
 
 use harness::recorder::{Acts, Call, Calls, recorded};
 use harness::{RawClient, TestServer, binary, close, frame, handshake, ping, text, wait_until};
-use ringwire::{CloseCode, Config, Conn, Message};
+use ringwire::{CloseCode, Config, Conn, Message, Offer, Request, Response, Upgrade};
 
 /// With nothing that times out by itself, so that an end is never due to one.
 fn patient() -> Config {
@@ -230,6 +230,89 @@ fn a_peer_that_never_stops_sending_is_cut_off() {
     assert!(is_cut_off, "256 MiB behind a Close frame");
     server.wait_until_empty();
     assert_eq!(calls.next_close().0, 1002);
+}
+
+/// Behind a request that was refused there are no frames, also while the answer is not read and so
+/// is still on its way: they are dropped uncounted, and beyond the limit the peer is cut off.
+#[test]
+fn a_refused_peer_that_never_stops_sending_is_cut_off() {
+    let config = Config { drain_bytes_max: 64 << 10, ..patient() };
+    let long_answer = |request: &Request<'_>| match request.path() {
+        "/long" => Response::new(404).body("text/plain", vec![b'x'; 30_000_000]),
+        _ => Response::new(426),
+    };
+    let refuse = |_: &Request<'_>, _: &Offer<'_>| {
+        Upgrade::refuse(Response::new(404).body("text/plain", vec![b'x'; 30_000_000]))
+    };
+    let acts = Acts { request: long_answer, upgrade: refuse, ..Acts::default() };
+    let Some((server, calls)) = recorded(config, acts) else { return };
+    let requests: [&[u8]; 4] = [
+        b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        &handshake(),
+    ];
+    let whats: [(&str, Vec<u8>); 3] = [
+        ("violations", frame(0x83, b"bad").repeat(10_000)),
+        ("messages", binary(&[0; 100]).repeat(10_000)),
+        ("pings", ping(b"").repeat(100_000)),
+    ];
+    for request in requests {
+        for (name, chunk) in &whats {
+            println!("behind {:?}: {name}", String::from_utf8_lossy(request));
+            let mut client = server.connect();
+            client.send(request);
+            let is_cut_off = (0..256).any(|_| client.try_send(chunk).is_err());
+            assert!(is_cut_off, "hundreds of megabytes behind a request");
+            server.wait_until_empty();
+        }
+    }
+    let metrics = server.handle().metrics();
+    assert_eq!((metrics.violations, metrics.messages_received), (0, 0));
+    assert_eq!(calls.rest(server), [], "there was no connection");
+}
+
+/// A reset is counted once for the connection, however many operations it ends; what we cut off
+/// ourselves is no reset of the peer's, and a FIN is none either.
+#[test]
+fn resets_are_counted() {
+    let acts = Acts {
+        message: |conn, message| match message.payload() {
+            b"fill" => drop(conn.send(&vec![0; 30_000_000])),
+            _ => drop(conn.send(message)),
+        },
+        ..Acts::default()
+    };
+    let config = Config { write_timeout_ms: 300, ping_interval_ms: 2_000, ..patient() };
+    let Some((server, calls)) = recorded(config.clone(), acts) else { return };
+    let handle = server.handle();
+    // While it is received from only, and while a send is in flight too.
+    for (resets, message) in [(1, "idle"), (2, "fill"), (3, "fill")] {
+        let mut client = server.open();
+        client.send(&text(message));
+        client.stream.peek(&mut [0]).expect("it is answered");
+        client.reset();
+        assert_eq!(calls.next_close(), (1006, String::new()), "{message}");
+        server.wait_until_empty();
+        assert_eq!(handle.metrics().connections_reset, resets, "{message}");
+    }
+    // Cut off by us while a send is in flight.
+    let mut unread = server.open();
+    unread.send(&text("fill"));
+    assert_eq!(calls.next_close(), (1006, "timeout".to_owned()));
+    server.wait_until_empty();
+    drop(server.open());
+    assert_eq!(calls.next_close(), (1006, String::new()));
+    server.wait_until_empty();
+    let metrics = handle.metrics();
+    assert_eq!(metrics.connections_reset, 3);
+    let others = [
+        metrics.connections_timed_out,
+        metrics.connections_unreachable,
+        metrics.connections_out_of_memory,
+        metrics.connections_broken,
+    ];
+    assert_eq!(others, [0; 4]);
 }
 
 /// A peer that keeps its end open, though everything is said, is left after

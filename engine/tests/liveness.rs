@@ -55,6 +55,59 @@ fn floods_of_control_frames() {
     }
 }
 
+/// What was asked for is free, however often it is: pongs to the application's own pings. Beyond
+/// these they count.
+#[test]
+fn pongs_that_were_asked_for() {
+    const PINGS: usize = 2_000;
+    let acts = Acts {
+        message: |conn, message| {
+            if message.payload() == b"ping" {
+                (0..PINGS).for_each(|_| assert!(conn.ping(b"p")));
+            }
+            conn.send("pinged");
+        },
+        ..Acts::default()
+    };
+    let Some((server, calls)) = recorded(patient(), acts) else { return };
+    let mut client = server.open();
+    for _ in 0..2 {
+        client.send(&text("ping"));
+        for _ in 0..PINGS {
+            assert_eq!(client.read_frame(), ServerFrame { first: 0x89, payload: b"p".to_vec() });
+        }
+        assert_eq!(client.read_frame(), ServerFrame::text("pinged"));
+        client.send(&[frame(0x8A, b"p").repeat(PINGS), text("all answered")].concat());
+        assert_eq!(client.read_frame(), ServerFrame::text("pinged"));
+    }
+    assert_eq!(server.handle().metrics().violations, 0);
+    client.send(&frame(0x8A, b"p").repeat(PINGS));
+    client.expect_close(1008);
+    assert_eq!(calls.next_close(), (1008, "too many control frames".to_owned()));
+}
+
+/// What a peer has waiting when its network has stalled comes at once, and is no flood.
+#[test]
+fn control_frames_of_a_peer_that_was_stalled() {
+    let Some((server, _calls)) = recorded(patient(), Acts::default()) else { return };
+    for (name, waiting) in [("pings", ping(b"p")), ("pongs", frame(0x8A, b"p"))] {
+        println!("waiting: {name}");
+        let mut client = server.open();
+        let burst = [waiting.repeat(120), text("behind them")].concat();
+        client.send(&burst.repeat(2));
+        for _ in 0..2 {
+            for _ in 0..if name == "pings" { 120 } else { 0 } {
+                assert_eq!(
+                    client.read_frame(),
+                    ServerFrame { first: 0x8A, payload: b"p".to_vec() }
+                );
+            }
+            assert_eq!(client.read_frame(), ServerFrame::text("behind them"));
+        }
+    }
+    assert_eq!(server.handle().metrics().violations, 0);
+}
+
 /// Without a limit, pongs are bounded by the write buffer: those in the middle may be left
 /// out, the newest is answered (RFC 6455 §5.5.3). It used to be forgotten unless a message
 /// had filled the buffer.

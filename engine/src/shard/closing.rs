@@ -8,7 +8,7 @@ use ringwire_proto::{CloseCode, Response};
 use super::opening::respond;
 use super::receive::tell_closed;
 use super::{Shard, guard};
-use crate::driver::{Driver, Key};
+use crate::driver::{Driver, Errno, Key};
 use crate::handler::Handler;
 use crate::slot::{PeerSide, Receiving, Stage};
 
@@ -54,6 +54,16 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.core.metrics.handshakes_refused += 1;
         // Without a body, since it may answer a HEAD.
         respond(&mut self.core, &mut slot.session, &Response::new(408), true);
+    }
+
+    /// A receive or a send has failed. Of one connection the first error is the cause; what fails
+    /// after it, or after we have cut the connection off, is its consequence.
+    #[cold]
+    pub(super) fn count_connection_error(&mut self, key: Key, errno: Errno) {
+        let slot = self.connections.get_mut(key).expect("looked up by the caller");
+        if slot.session.stage != Stage::Dying {
+            self.core.metrics.count_connection_error(errno);
+        }
     }
 
     /// Ends a connection without further words: the peer is gone, or out of time.

@@ -27,8 +27,9 @@ use crate::write_buffer::BufferPool;
 pub(crate) enum Publication {
     /// A frame, encoded once and shared by reference count.
     Frame { topic: Arc<str>, frame: Bytes },
-    /// So many frames could not be handed over at this place.
-    Gap { publishes: u64 },
+    /// So many frames could not be handed over at this place. `surplus` is how many more than one
+    /// each the gaps up to this one stand for, in sum; set when it is handed over.
+    Gap { publishes: u64, surplus: u64 },
 }
 
 impl Publication {
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     /// For the other shards, in order; handed over when the tick ends.
     pub(crate) outbox: VecDeque<Publication>,
     pub(crate) outbox_bytes: usize,
+    /// Of the last gap that was handed over.
+    pub(crate) gap_surplus: u64,
     /// Publishes that did not fit into this tick's log; its subscribers are told when it ends.
     pub(crate) publishes_unlogged: u64,
     /// Connections with something to send or to end.
@@ -149,11 +152,10 @@ impl Core {
             self.outbox.push_back(Publication::Frame { topic, frame });
             return;
         }
-        self.metrics.publishes_lost += 1;
-        // The other shards learn of it at this place in the order of publishes.
+        // The other shards learn of it, and count it, at this place in the order of publishes.
         match self.outbox.back_mut() {
-            Some(Publication::Gap { publishes }) => *publishes += 1,
-            _ => self.outbox.push_back(Publication::Gap { publishes: 1 }),
+            Some(Publication::Gap { publishes, .. }) => *publishes += 1,
+            _ => self.outbox.push_back(Publication::Gap { publishes: 1, surplus: 0 }),
         }
     }
 

@@ -84,18 +84,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if session.in_time.is_left(unread_bytes, is_waiting) {
             return true;
         }
-        let since_ms = match due {
-            Due::Write => &mut session.progress_ms,
-            Due::Pong => &mut session.pinged_ms,
-            Due::Idle => &mut session.heard_ms,
-            Due::Close => &mut session.since_ms,
-            Due::In(_) | Due::Ping | Due::Opening | Due::Message => return false,
-        };
-        let elapsed_ms = self.core.elapsed_ms(*since_ms);
-        // Anew from here, if the connection goes on.
-        *since_ms = self.core.now_ms as u32;
+        if matches!(due, Due::In(_) | Due::Ping | Due::Opening | Due::Message) {
+            return false;
+        }
         let unacknowledged_bytes = D::unacknowledged_bytes(&session.socket);
-        session.has_progressed(&self.core, unacknowledged_bytes, elapsed_ms)
+        let has_progressed = session.note_progress(&self.core, unacknowledged_bytes);
+        if has_progressed {
+            session.renew_deadlines(&self.core);
+        }
+        has_progressed
     }
 
     fn ping(&mut self, key: Key) {
@@ -105,8 +102,12 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let session = &mut slot.session;
         session.pinged = true;
         session.pinged_ms = self.core.now_ms as u32;
-        // What is acknowledged from here on is.
-        session.owed_bytes = D::unacknowledged_bytes(&session.socket);
+        // What is acknowledged from here on is. While a send is in flight its deadline counts too,
+        // and that from where it was looked at last.
+        let unacknowledged_bytes = D::unacknowledged_bytes(&session.socket);
+        if !session.note_progress(&self.core, unacknowledged_bytes) && !session.sending {
+            session.count_progress_from_now(&self.core, unacknowledged_bytes);
+        }
         session.heartbeat(&mut self.core);
         // The pong's deadline, unless something else is due before it.
         let next = due(session, &self.core);

@@ -21,22 +21,31 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 continue;
             }
             let mut publications = std::mem::take(&mut self.publications);
-            let lost =
-                self.links.readers[reader].read(self.core.tick_limits.taken_max, &mut publications);
+            let from = &mut self.links.readers[reader];
+            let lost = from.read(self.core.tick_limits.taken_max, &mut publications);
             if lost > 0 {
-                self.core.metrics.publishes_lost += lost;
-                self.tell_gap(lost);
+                let publishes = lost + from.lost_surplus();
+                self.lose(publishes);
             }
             for publication in publications.drain(..) {
                 match publication {
                     Publication::Frame { topic, frame } => {
                         self.core.publish_from_afar(&topic, &frame);
                     }
-                    Publication::Gap { publishes } => self.tell_gap(publishes),
+                    Publication::Gap { surplus, .. } => {
+                        let publishes = 1 + self.links.readers[reader].count_surplus(surplus);
+                        self.lose(publishes);
+                    }
                 }
             }
             self.publications = publications;
         }
+    }
+
+    #[cold]
+    fn lose(&mut self, publishes: u64) {
+        self.core.metrics.publishes_lost += publishes;
+        self.tell_gap(publishes);
     }
 
     /// Subscribers have missed something, and nobody knows who: a connection that must see every
@@ -138,14 +147,21 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     fn hand_out_to_others(&mut self) {
-        while let Some(publication) = self.core.outbox.pop_front() {
+        while let Some(mut publication) = self.core.outbox.pop_front() {
             let bytes = publication.bytes();
+            let mut handed_surplus = self.core.gap_surplus;
+            if let Publication::Gap { publishes, surplus } = &mut publication {
+                handed_surplus += *publishes - 1;
+                *surplus = handed_surplus;
+                self.links.publisher.weigh(handed_surplus);
+            }
             if let Err(refused) = self.links.publisher.publish(publication, bytes) {
                 // A reader too far behind is reading right now: the rest waits a tick.
                 self.core.outbox.push_front(refused);
                 break;
             }
             self.core.outbox_bytes -= bytes;
+            self.core.gap_surplus = handed_surplus;
         }
         for shard in 0..self.links.mailboxes.len() {
             if shard != self.links.shard && self.links.mailboxes[shard].sleep.rouse() {

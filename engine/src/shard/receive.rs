@@ -54,7 +54,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     #[cold]
     fn break_off(&mut self, key: Key, errno: Errno) {
-        self.core.metrics.count_connection_error(errno);
+        self.count_connection_error(key, errno);
         self.cut_off(key, CloseCode::ABNORMAL, "");
     }
 

@@ -52,7 +52,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     #[cold]
     fn on_send_failed(&mut self, key: Key, errno: Errno) {
-        self.core.metrics.count_connection_error(errno);
+        self.count_connection_error(key, errno);
         self.cut_off(key, CloseCode::ABNORMAL, "");
         self.release(key);
     }

@@ -26,9 +26,12 @@ pub(crate) fn broadcast_ring<T: Clone + Send + Sync>(
     let ring = Arc::new(Ring {
         slots: (0..capacity).map(|_| UnsafeCell::new(None)).collect(),
         tail: CachePadded::new(AtomicU64::new(0)),
+        surplus: CachePadded::new(AtomicU64::new(0)),
         cursors: (0..readers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
     });
-    let readers = (0..readers).map(|cursor| Reader { ring: Arc::clone(&ring), cursor }).collect();
+    let readers = (0..readers)
+        .map(|cursor| Reader { ring: Arc::clone(&ring), cursor, surplus_counted: 0 })
+        .collect();
     let publisher = Publisher {
         ring,
         tail: 0,
@@ -45,6 +48,8 @@ struct Ring<T> {
     slots: Box<[UnsafeCell<Option<T>>]>,
     /// How many entries were ever published.
     tail: CachePadded<AtomicU64>,
+    /// What the entries below the tail stand for beyond one each, in sum; may be ahead of it.
+    surplus: CachePadded<AtomicU64>,
     /// Per reader: how many entries it is past, and its state in the two low bits.
     cursors: Box<[CachePadded<AtomicU64>]>,
 }
@@ -106,6 +111,13 @@ impl<T> Publisher<T> {
         // Release: whoever sees the tail sees the entry.
         self.ring.tail.store(self.tail, Ordering::Release);
         Ok(())
+    }
+
+    /// Says what all entries stand for beyond one each, in sum and the next one included, so that
+    /// a reader that loses some knows what it has lost. To be called before that one is published.
+    pub(crate) fn weigh(&self, surplus: u64) {
+        // Released with the tail, behind which it is looked at.
+        self.ring.surplus.store(surplus, Ordering::Relaxed);
     }
 
     /// Drops what every reader has read. To be called now and then: entries are otherwise
@@ -180,6 +192,7 @@ impl<T> Publisher<T> {
 pub(crate) struct Reader<T> {
     ring: Arc<Ring<T>>,
     cursor: usize,
+    surplus_counted: u64,
 }
 
 impl<T: Clone> Reader<T> {
@@ -212,6 +225,20 @@ impl<T: Clone> Reader<T> {
         // Release: the reads above are over before the publisher sees the new position.
         self.ring.cursors[self.cursor].store(cursor_at(end, 0), Ordering::Release);
         start - position(seen)
+    }
+
+    /// What the entries lost by the last `read` stood for beyond one each. It may include what an
+    /// entry still to be read stands for; that one then counts for less.
+    pub(crate) fn lost_surplus(&mut self) -> u64 {
+        self.count_surplus(self.ring.surplus.load(Ordering::Relaxed))
+    }
+
+    /// What an entry up to which there is so much surplus stands for beyond one, as far as it has
+    /// not been counted.
+    pub(crate) fn count_surplus(&mut self, surplus: u64) -> u64 {
+        let uncounted = surplus.saturating_sub(self.surplus_counted);
+        self.surplus_counted += uncounted;
+        uncounted
     }
 
     /// Comes back after an eviction, in the state READING; returns the new position.
@@ -248,6 +275,26 @@ mod tests {
         }
         assert_eq!(read[0], (0..100).collect::<Vec<_>>());
         assert_eq!(read[1], read[0]);
+    }
+
+    /// Entries that stand for several are lost as several, and counted once.
+    #[test]
+    fn what_lost_entries_stood_for_is_known() {
+        let (mut publisher, mut readers) = broadcast_ring(2, 1_000, 1);
+        let reader = &mut readers[0];
+        let mut entries = Vec::new();
+        publisher.weigh(9);
+        publisher.publish(10, 1).unwrap();
+        assert_eq!((reader.read(10, &mut entries), reader.count_surplus(9)), (0, 9));
+        for (surplus, entry) in [(9, 1), (13, 5), (13, 1), (13, 1)] {
+            publisher.weigh(surplus);
+            publisher.publish(entry, 1).unwrap();
+        }
+        // One more is announced, and counted before it is there.
+        publisher.weigh(15);
+        assert_eq!((reader.read(10, &mut entries), reader.lost_surplus()), (4, 6));
+        publisher.publish(3, 1).unwrap();
+        assert_eq!((reader.read(10, &mut entries), reader.count_surplus(15)), (0, 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ringwire::{Config, Conn, Handle, Handler, Message, Running, Server, SetupError};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 pub mod process;
 pub mod recorder;
@@ -248,20 +248,37 @@ impl From<TcpStream> for RawClient {
 impl RawClient {
     /// As [`TestServer::connect`].
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("the server accepts");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self::from(stream)
+        Self::patient(TcpStream::connect(addr).expect("the server accepts"))
     }
 
     /// As [`TestServer::open`].
     pub fn open(addr: SocketAddr) -> Self {
-        let mut client = Self::connect(addr);
+        Self::upgraded(TcpStream::connect(addr).expect("the server accepts"))
+    }
+
+    /// As [`TestServer::open`], with a receive buffer so small that the server's machine sees how
+    /// fast this end reads.
+    pub fn open_narrow(addr: SocketAddr) -> Self {
+        const RECEIVE_BUFFER_BYTES: usize = 32 << 10;
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
+        socket.connect(&addr.into()).expect("the server accepts");
+        Self::upgraded(socket.into())
+    }
+
+    fn upgraded(stream: TcpStream) -> Self {
+        let mut client = Self::patient(stream);
         client.send(&handshake());
         let response = client.read_head();
         assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
         client
+    }
+
+    fn patient(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::from(stream)
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -295,6 +312,16 @@ impl RawClient {
         let head = self.read_head();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         LastResponse { status: status.expect("a status line"), head, body: self.read_to_end() }
+    }
+
+    /// The next frame that is no ping of the engine's own.
+    pub fn read_past_pings(&mut self) -> ServerFrame {
+        loop {
+            let frame = self.read_frame();
+            if frame.first != 0x89 {
+                return frame;
+            }
+        }
     }
 
     pub fn read_frame(&mut self) -> ServerFrame {
@@ -335,6 +362,29 @@ impl RawClient {
             assert!(read > 0, "ended early");
             self.input.extend_from_slice(&piece[..read]);
         }
+    }
+
+    /// Reads until nothing has come for half a second, and keeps it for the next frame.
+    pub fn read_what_is_there(&mut self) {
+        self.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut bytes = [0; 64 * 1024];
+        while let Ok(read) = self.stream.read(&mut bytes) {
+            assert!(read > 0, "ended early");
+            self.input.extend_from_slice(&bytes[..read]);
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
+    /// Reads so many bytes, and keeps them for the next frame.
+    pub fn read_exactly(&mut self, bytes: usize) {
+        let start = self.input.len();
+        self.input.resize(start + bytes, 0);
+        self.stream.read_exact(&mut self.input[start..]).expect("the server goes on");
+    }
+
+    /// Reads up to so many bytes, and forgets them; `None` if the connection is gone.
+    pub fn try_read(&mut self, bytes: usize) -> Option<usize> {
+        self.stream.read(&mut vec![0; bytes]).ok().filter(|read| *read > 0)
     }
 
     /// Expects a Close frame with `code` and then FIN, without reset.

@@ -6,10 +6,11 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ringwire::{Config, Handler};
 
-use super::{RawClient, TestServer};
+use super::{RawClient, TestServer, wait_until};
 
 /// Set in the process that is to serve.
 const ROLE: &str = "RINGWIRE_TEST_SERVES";
@@ -68,6 +69,35 @@ impl ServerProcess {
         RawClient::open(self.addr)
     }
 
+    /// Stops the whole process, does something, and lets it go on not before `duration` is over:
+    /// what `docker pause`, a migrated machine or a starved one is to a server.
+    pub fn stopped_for<T>(&self, duration: Duration, meanwhile: impl FnOnce() -> T) -> T {
+        self.signal("STOP");
+        wait_until("every thread stands still", || self.is_stopped());
+        let start = Instant::now();
+        let done = meanwhile();
+        std::thread::sleep(duration.saturating_sub(start.elapsed()));
+        self.signal("CONT");
+        done
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.child.id().to_string();
+        // A process that has ended is a zombie until it is waited for, and can be signalled.
+        let status = Command::new("kill").args(["-s", name, &process]).status();
+        assert!(status.expect("kill(1) runs").success(), "the process cannot be signalled");
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(self.proc("task")).expect("it lives");
+        threads.into_iter().all(|thread| {
+            let stat = fs::read_to_string(thread.expect("it lives").path().join("stat"));
+            let stat = stat.expect("it lives");
+            let (_, fields) = stat.rsplit_once(") ").expect("proc(5): the name is in brackets");
+            fields.starts_with('T')
+        })
+    }
+
     /// Its open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd")).expect("it lives").count()
@@ -105,10 +135,13 @@ impl ServerProcess {
     }
 }
 
-/// Ends the server if the test has failed before it has.
+/// Ends the server if the test has failed before it has, also while it stands still.
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        drop(self.stdin.take());
+        // Without it `stop` has waited for the end, and the process id may be another's.
+        if self.stdin.take().is_some() {
+            self.signal("CONT");
+        }
         let _ = self.child.wait();
     }
 }
