@@ -27,6 +27,9 @@ use crate::driver::Socket;
 pub(crate) trait Outstanding {
     fn outstanding(&self, socket: &Socket) -> (bool, bool);
 
+    /// At how many deadlines the shard has asked, in its last tick, what is unread.
+    fn looks(&self) -> usize;
+
     /// Receive buffers the shard has.
     fn leases(&self) -> usize;
 }

@@ -3,7 +3,7 @@
 //! `surplus.rs`.
 
 use super::Shard;
-use crate::config::{ACCEPT_BACK_OFF_MS};
+use crate::config::ACCEPT_BACK_OFF_MS;
 use crate::driver::{Driver, Errno, Socket};
 use crate::handler::Handler;
 

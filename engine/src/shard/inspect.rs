@@ -8,7 +8,7 @@ use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::metrics::Metrics;
 use crate::sim::Outstanding;
-use crate::slot::{PeerSide, Receiving, Session, Stage, Told};
+use crate::slot::{PeerSide, Pending, Receiving, Session, Stage, Told};
 
 impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     pub(crate) fn driver(&self) -> &D {
@@ -33,6 +33,10 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert_eq!(slots + waiting, open_sockets, "a slot for each socket, or it waits for one");
         assert_eq!(self.core.metrics.connections_now, slots as u64);
         assert_eq!(self.core.metrics.completions_overflowed, self.driver.overflows());
+        let metrics = &self.core.metrics;
+        // A connection is refused or breaks a rule once: what comes behind that is dropped.
+        let faults = metrics.handshakes_refused + metrics.violations;
+        assert!(faults <= metrics.connections_accepted, "{faults} faults");
         let config = &self.core.config;
         let surplus = self.core.surplus.len();
         assert!(slots - surplus <= config.connections_max, "{slots} connections");
@@ -76,6 +80,12 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         if unsent == 0 && !session.sending {
             assert!(session.writes.owns_nothing(), "an idle connection owns a write buffer");
         }
+        if let (Stage::Open, Some(Pending::Pong(payload))) =
+            (session.stage, session.pending.as_deref())
+        {
+            let is_full = unsent > 0 && unsent + 2 + payload.len() > config.write_bytes_max;
+            assert!(is_full, "a pong waits, and there is room for it");
+        }
         let topics = session.subscriptions.as_ref().map_or(0, |held| held.len());
         assert!(topics <= config.subscriptions_max, "{topics} subscriptions");
         if session.stage == Stage::Dying {
@@ -107,6 +117,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     /// The rule that holds right after a tick: nothing is overdue. Says when, not what then; it
     /// shares nothing with `deadlines.rs` but the fields.
     pub(crate) fn check_deadlines(&self) {
+        let looks = self.driver.looks();
+        assert!(looks <= self.core.tick_limits.endings_max, "{looks} deadlines in one tick");
         if self.has_deadlines_left {
             return; // the next tick has its share of them
         }

@@ -1,6 +1,7 @@
 //! The clients of a simulated world: `ringwire-proto` in the client role, with manners drawn
 //! per client, and bytes no client should send.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use ringwire_proto::{Connection, Event, IncomingLimits, Message, check_response, client_request};
@@ -19,6 +20,15 @@ pub(super) const HANDSHAKE_TIMEOUT_MS: u64 = 2_000;
 /// What the server's kernel takes before the server reads. Small, because receive buffers are: the
 /// whole of it is read in fewer ticks than an end may take.
 const RECEIVE_WINDOW_BYTES: usize = 20_000;
+
+/// What the kernels hold for a client that reads without a pause: little, as with a server that
+/// keeps its queue in the kernel short.
+const STEADY_WINDOW_BYTES: usize = 300;
+/// What such a client reads at a time.
+const STEADY_READ_BYTES: usize = 80;
+/// Who reads as much as this within the shortest deadline is not behind: what the kernels hold, a
+/// control frame, and what the least rate of a run takes.
+const STEADY_BYTES_MIN: usize = 2 * STEADY_WINDOW_BYTES;
 
 const KEY: [u8; 16] = *b"the sample nonce";
 
@@ -48,6 +58,10 @@ pub(super) struct Client {
     wire: SharedWire,
     model: SharedModel,
     pub(super) manners: Manners,
+    /// Reads little at a time and without a pause, in a polite client.
+    is_steady: bool,
+    /// What it has read of late: times, oldest first, each with its bytes.
+    reads: VecDeque<(u64, usize)>,
     /// Since when there is something that it should have done: its request or a message is not all
     /// written, or what has come is not read.
     behind_since_ms: Option<u64>,
@@ -85,7 +99,12 @@ impl Client {
     ) -> (Self, SharedWire) {
         let wire: SharedWire = Rc::default();
         let slow_window = dice.between(100, 3_000);
-        let window = if manners == Manners::Slow { slow_window } else { 1 << 20 };
+        let is_steady = manners == Manners::Polite && dice.chance(20);
+        let window = match manners {
+            Manners::Slow => slow_window,
+            _ if is_steady => STEADY_WINDOW_BYTES,
+            _ => 1 << 20,
+        };
         wire.borrow_mut().window_bytes = window;
         let client = Self {
             number,
@@ -94,6 +113,8 @@ impl Client {
             wire: Rc::clone(&wire),
             model: Rc::clone(model),
             manners,
+            is_steady,
+            reads: VecDeque::new(),
             behind_since_ms: Some(kernel.now_ms.get()),
             wrote_ms: kernel.now_ms.get(),
             request_ms: None,
@@ -234,12 +255,42 @@ impl Client {
         self.is_gone() || (self.out.is_empty() && wire.to_client.is_empty() && !has_ended)
     }
 
+    /// Reads on without a pause, and writes what it has to.
+    pub(super) fn go_on_reading(&mut self) {
+        if self.is_steady {
+            self.note_network();
+            let out = std::mem::take(&mut self.out);
+            self.put(&out);
+            self.read();
+        }
+    }
+
+    /// Time has passed that is nobody's.
+    pub(super) fn skip_time(&mut self, ms: u64) {
+        self.behind_since_ms = self.behind_since_ms.map(|since_ms| since_ms + ms);
+        self.wrote_ms += ms;
+        self.reads.iter_mut().for_each(|(read_ms, _)| *read_ms += ms);
+        let mut wire = self.wire.borrow_mut();
+        wire.accepted_ms = wire.accepted_ms.map(|accepted_ms| accepted_ms + ms);
+        self.request_ms = self.request_ms.map(|request_ms| request_ms + ms);
+    }
+
+    /// Whether it has read so much of late that it cannot be taken for gone.
+    fn is_reading(&mut self, window_ms: u64) -> bool {
+        let now_ms = self.kernel.now_ms.get();
+        while self.reads.front().is_some_and(|(read_ms, _)| read_ms + window_ms < now_ms) {
+            self.reads.pop_front();
+        }
+        self.reads.iter().map(|(_, bytes)| bytes).sum::<usize>() >= STEADY_BYTES_MIN
+    }
+
     /// Time has passed: a deadline may strike who has left something undone for that long, and the
     /// idle timeout who has said nothing. Nobody else: what it has written counts from when it
     /// arrived, whenever the server reads it.
     pub(super) fn note_time(&mut self, before_ms: u64, shortest_deadline_ms: u64) {
         let now_ms = self.kernel.now_ms.get();
-        if self.is_up_to_date() {
+        let is_reading = self.out.is_empty() && self.is_reading(shortest_deadline_ms);
+        if self.is_up_to_date() || is_reading {
             self.behind_since_ms = None;
         } else {
             let since_ms = *self.behind_since_ms.get_or_insert(before_ms);
@@ -265,7 +316,14 @@ impl Client {
             return;
         }
         let available = self.wire.borrow().to_client.len();
-        let taken = self.dice.between(0, available);
+        let taken = if self.is_steady {
+            available.min(STEADY_READ_BYTES)
+        } else {
+            self.dice.between(0, available)
+        };
+        if self.is_steady && taken > 0 {
+            self.reads.push_back((self.kernel.now_ms.get(), taken));
+        }
         let bytes: Vec<u8> = self.wire.borrow_mut().to_client.drain(..taken).collect();
         self.take(bytes);
         self.note_end();

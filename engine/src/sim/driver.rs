@@ -26,9 +26,24 @@ pub(crate) struct Kernel {
     /// Faults that struck.
     pub(super) strikes: Cell<u64>,
     pub(super) is_stopping: Cell<bool>,
+    /// Deadlines at which the tick under way has asked what is unread.
+    looks: Cell<usize>,
 }
 
 impl Kernel {
+    pub(super) fn new(now_ms: u64, faults: Faults, shards: usize) -> Self {
+        Self {
+            now_ms: Cell::new(now_ms),
+            faults: RefCell::new(faults),
+            backlogs: RefCell::new((0..shards).map(|_| Default::default()).collect()),
+            woken: RefCell::new(vec![false; shards]),
+            sockets: RefCell::new(vec![0; shards]),
+            strikes: Cell::new(0),
+            is_stopping: Cell::new(false),
+            looks: Cell::new(0),
+        }
+    }
+
     fn strike(&self) {
         self.strikes.set(self.strikes.get() + 1);
     }
@@ -62,6 +77,8 @@ struct Send {
     key: Key,
     outbound: Outbound,
     offset: usize,
+    /// Before that the socket is not found writable, whatever room there is.
+    not_before_ms: u64,
 }
 
 /// How a receive completes.
@@ -114,6 +131,9 @@ pub(super) struct SimDriver {
     sends: usize,
     shut_downs: usize,
     overflows: u64,
+    /// The server had been told to stop when the last tick began, when this one began.
+    was_stopping: bool,
+    is_stopping: bool,
 }
 
 /// `EMFILE`, and what else the kernel says here.
@@ -121,6 +141,9 @@ const EMFILE: Errno = Errno(libc::EMFILE);
 const ECANCELED: Errno = Errno(libc::ECANCELED);
 const ECONNRESET: Errno = Errno(libc::ECONNRESET);
 const EPIPE: Errno = Errno(libc::EPIPE);
+/// How late a socket is found writable. Together with the pause of an accept less than the clock
+/// may move while a world comes to rest.
+const WRITABLE_LATE_MS_MAX: usize = 100;
 /// How a network fails.
 const BROKEN: [i32; 5] =
     [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENOMEM, libc::EIO];
@@ -148,6 +171,8 @@ impl SimDriver {
             sends: 0,
             shut_downs: 0,
             overflows: 0,
+            was_stopping: false,
+            is_stopping: false,
         }
     }
 
@@ -160,7 +185,14 @@ impl SimDriver {
         let backlog = !self.kernel.backlogs.borrow()[self.shard].is_empty();
         !self.waiting.is_empty()
             || (self.accepting && (backlog || self.accept_cancelled))
-            || self.sockets.values().any(OpenSocket::is_ready)
+            || self.sockets.values().any(|socket| socket.is_ready(self.kernel.now_ms.get()))
+    }
+
+    /// Whether some socket will only be found writable later.
+    pub(super) fn is_holding(&self) -> bool {
+        let now_ms = self.kernel.now_ms.get();
+        let mut sends = self.sockets.values().filter_map(|socket| socket.send.as_ref());
+        sends.any(|send| send.not_before_ms > now_ms)
     }
 
     fn faults(&self) -> Faults {
@@ -363,7 +395,8 @@ impl SimDriver {
         let mut bytes = wire.to_server.len().min(room.len());
         if self.dice.chance(faults.short_receive) {
             self.kernel.strike();
-            bytes = self.dice.between(1, bytes);
+            let most = *self.dice.pick(&[1, bytes]);
+            bytes = self.dice.between(1, most);
         }
         for (place, byte) in room.iter_mut().zip(wire.to_server.drain(..bytes)) {
             *place = byte;
@@ -401,7 +434,11 @@ impl SimDriver {
                 }
             };
             let bytes = &bytes[send.offset..];
-            let room = wire.window_bytes.saturating_sub(wire.to_client.len());
+            let room = if send.not_before_ms <= self.kernel.now_ms.get() {
+                wire.window_bytes.saturating_sub(wire.to_client.len())
+            } else {
+                0
+            };
             let mut taken = bytes.len().min(room);
             if taken == 0 {
                 return;
@@ -473,7 +510,7 @@ impl SimDriver {
 }
 
 impl OpenSocket {
-    fn is_ready(&self) -> bool {
+    fn is_ready(&self, now_ms: u64) -> bool {
         let wire = self.wire.borrow();
         let receive = self.receive.is_some()
             && (self.is_shut_down
@@ -482,12 +519,10 @@ impl OpenSocket {
                 || wire.client_reset
                 || wire.client_fin
                 || !wire.to_server.is_empty());
-        let send = self.send.is_some()
-            && (self.is_shut_down
-                || wire.broken.is_some()
-                || wire.client_reset
-                || wire.to_client.len() < wire.window_bytes);
-        receive || send
+        let is_writable =
+            |send: &Send| send.not_before_ms <= now_ms && wire.to_client.len() < wire.window_bytes;
+        let is_over = self.is_shut_down || wire.broken.is_some() || wire.client_reset;
+        receive || self.send.as_ref().is_some_and(|send| is_over || is_writable(send))
     }
 }
 
@@ -495,6 +530,10 @@ impl Outstanding for SimDriver {
     fn outstanding(&self, socket: &Socket) -> (bool, bool) {
         let open = &self.sockets[&number_of(socket)];
         (open.receive.is_some() || open.receive_ends, open.send.is_some() || open.send_ends)
+    }
+
+    fn looks(&self) -> usize {
+        self.kernel.looks.get()
     }
 
     fn leases(&self) -> usize {
@@ -560,9 +599,18 @@ impl Driver for SimDriver {
         self.sends += 1;
         let sends_max = self.limits.sends_max + self.handed_out;
         assert!(self.sends <= sends_max, "{} sends in one tick", self.sends);
+        if let Outbound::Run(run) = &outbound {
+            let (sent, kept) = (run.as_slice().len(), run.bytes.len());
+            assert!(2 * sent >= kept, "a reference to {sent} bytes keeps {kept}");
+        }
+        let mut not_before_ms = self.kernel.now_ms.get();
+        // Not again for the rest of a short send: that would add up to a deadline.
+        if offset == 0 && self.strikes(self.faults().writable_late) {
+            not_before_ms += self.dice.between(1, WRITABLE_LATE_MS_MAX) as u64;
+        }
         let socket = self.open_socket(socket);
         assert!(socket.send.is_none() && !socket.send_ends, "two sends in flight");
-        socket.send = Some(Send { key, outbound, offset });
+        socket.send = Some(Send { key, outbound, offset, not_before_ms });
     }
 
     fn shut_down(&mut self, socket: &Socket) {
@@ -570,8 +618,8 @@ impl Driver for SimDriver {
         // an end.
         self.shut_downs += 1;
         let shut_downs_max = 3 * self.limits.endings_max + SURPLUS_MAX + self.handed_out;
-        // When the server stops, handshakes end at once.
-        let is_bounded = !self.kernel.is_stopping.get();
+        // In the tick that learns that the server stops handshakes end at once.
+        let is_bounded = self.was_stopping || !self.is_stopping;
         assert!(
             !is_bounded || self.shut_downs <= shut_downs_max,
             "{} ended in one tick",
@@ -629,6 +677,8 @@ impl Driver for SimDriver {
     fn tick(&mut self, _wait: Wait, completions: &mut Vec<Completion>) {
         self.submit();
         (self.sends, self.shut_downs) = (0, 0);
+        self.was_stopping = std::mem::replace(&mut self.is_stopping, self.kernel.is_stopping.get());
+        self.kernel.looks.set(0);
         self.kernel.woken.borrow_mut()[self.shard] = false;
         self.provide();
         let mut completed = Vec::new();
@@ -666,6 +716,7 @@ impl Driver for SimDriver {
         let socket = simulated(socket);
         let mut wire = socket.wire.borrow_mut();
         wire.asked_ms.get_or_insert(socket.kernel.now_ms.get());
+        socket.kernel.looks.set(socket.kernel.looks.get() + 1);
         wire.to_server.len() as u32
     }
 

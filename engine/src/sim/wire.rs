@@ -78,6 +78,10 @@ pub(super) struct Faults {
     pub(super) delay: usize,
     pub(super) short_receive: usize,
     pub(super) short_send: usize,
+    /// A socket is found writable long after there is room.
+    pub(super) writable_late: usize,
+    /// A shard wakes up without a cause.
+    pub(super) spurious: usize,
     /// A multishot operation ends after a success.
     pub(super) lost_more: usize,
     pub(super) accept_exhausted: usize,
@@ -103,6 +107,8 @@ impl Faults {
             delay: percent(&[10, 30, 60]),
             short_receive: percent(&[20, 60, 95]),
             short_send: percent(&[20, 60, 95]),
+            writable_late: percent(&[10, 50]),
+            spurious: percent(&[2, 30]),
             lost_more: percent(&[2, 10, 50]),
             accept_exhausted: percent(&[5, 30]),
             cancel_late: percent(&[30, 80]),
@@ -121,6 +127,8 @@ impl Faults {
             delay: 0,
             short_receive: 0,
             short_send: 0,
+            writable_late: 0,
+            spurious: 0,
             lost_more: 0,
             accept_exhausted: 0,
             cancel_late: 0,

@@ -1,6 +1,6 @@
 //! One world: its shards and clients, the order in which they are stepped, and the checks.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -72,24 +72,20 @@ pub(super) struct World {
 
 /// A clock that jumps further than any deadline of a run.
 const JUMP_MS: u64 = 7_000;
-/// Not above the shortest deadline of a run.
-const DEADLINE_MS_MIN: u64 = 1_000;
+/// A machine that was stopped. Longer than the longest wait by more than what a shard takes for a
+/// stall: one that is over before the wait is cannot be told from silence.
+const STAND_STILL_MS: u64 = 9_000;
+/// Below the shortest deadline of a run (1,000 ms) by what a frame may take on its way to a client.
+const DEADLINE_MS_MIN: u64 = 700;
 const IDLE_TIMEOUT_MS: u64 = 6_000;
 
 impl World {
     pub(super) fn new(dice: Dice) -> Self {
         let shards = *dice.pick(&[1, 1, 1, 2, 2, 3]);
         let config = draw_config(&dice);
-        let kernel = Rc::new(Kernel {
-            // Near the wrap-around of the 32-bit times in some runs.
-            now_ms: Cell::new(*dice.pick(&[1_000, u64::from(u32::MAX) - 3_000])),
-            faults: RefCell::new(Faults::draw(&dice)),
-            backlogs: RefCell::new((0..shards).map(|_| Default::default()).collect()),
-            woken: RefCell::new(vec![false; shards]),
-            sockets: RefCell::new(vec![0; shards]),
-            strikes: Cell::new(0),
-            is_stopping: Cell::new(false),
-        });
+        // Near the wrap-around of the 32-bit times in some runs.
+        let now_ms = *dice.pick(&[1_000, u64::from(u32::MAX) - 3_000]);
+        let kernel = Rc::new(Kernel::new(now_ms, Faults::draw(&dice), shards));
         let overflow_closes = config.overflow == Overflow::Close;
         let model = Rc::new(RefCell::new(Model {
             write_bytes_max: config.write_bytes_max,
@@ -212,6 +208,7 @@ impl World {
                 until_ms <= now_ms
                     || self.kernel.woken.borrow()[shard]
                     || self.shards[shard].driver().is_ready()
+                    || self.dice.chance(self.kernel.faults.borrow().spurious)
             }
         };
         if !is_runnable {
@@ -242,6 +239,12 @@ impl World {
         for client in &mut self.clients {
             client.note_time(before_ms, DEADLINE_MS_MIN);
         }
+    }
+
+    /// A machine was stopped: the time that its clock has moved is nobody's.
+    fn stand_still(&mut self, ms: u64) {
+        self.kernel.now_ms.set(self.kernel.now_ms.get() + ms);
+        self.clients.iter_mut().for_each(|client| client.skip_time(ms));
     }
 
     /// Another thread uses its handle.
@@ -294,7 +297,7 @@ impl World {
         if self.dice.chance(faults.clock_jump) {
             match self.dice.below(2) {
                 // Everything stands still but the clock: a machine that was stopped.
-                0 => self.pass_time(JUMP_MS),
+                0 => self.stand_still(STAND_STILL_MS),
                 _ => self.wait_long(),
             }
         }
@@ -304,15 +307,19 @@ impl World {
         }
     }
 
-    /// Nobody does anything for long, and every shard wakes up when it should.
+    /// Nobody does anything for long but those who read without a pause, and every shard wakes up
+    /// when it should.
     fn wait_long(&mut self) {
         const STEP_MS: u64 = 50;
         for _ in 0..JUMP_MS / STEP_MS {
             self.pass_time(STEP_MS);
+            self.clients.iter_mut().for_each(Client::go_on_reading);
             for shard in 0..self.shards.len() {
                 self.tick(shard);
                 self.tick(shard);
             }
+            // Before anybody answers what is judged.
+            self.check();
         }
     }
 
@@ -448,8 +455,9 @@ impl World {
         for round in 1..=ROUNDS {
             let is_still = self.is_still();
             still_ms += u64::from(is_still);
-            // Who waits to be accepted waits for the end of a pause.
+            // Who waits to be accepted waits for the end of a pause, and some sends are held back.
             let is_settled = self.kernel.backlogs.borrow().iter().all(|backlog| backlog.is_empty())
+                && self.shards.iter().all(|shard| !shard.driver().is_holding())
                 && self.clients.iter().all(Client::is_settled);
             if is_still && (is_settled || still_ms > STILL_MS_MAX) {
                 break;
