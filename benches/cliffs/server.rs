@@ -47,13 +47,13 @@ impl Control {
         Client::connect(server.addr, PATIENCE).map(Self).map_err(|error| error.to_string())
     }
 
-    /// Has the server publish a message of `bytes` bytes to each of the topics, `rounds` times, all
-    /// in one callback; returns when it serves others again.
+    /// Has the server publish a message of `bytes` bytes to each of the topics `0`, `1` and so on,
+    /// `rounds` times, all in one callback; returns when it serves others again.
     pub(crate) fn publish(
         &mut self,
         rounds: usize,
         bytes: usize,
-        topics: &str,
+        topics: usize,
     ) -> Result<(), String> {
         self.ask(&format!("publish {rounds} {bytes} {topics}")).map(|_| ())
     }
@@ -102,8 +102,8 @@ impl Handler for CliffHandler {
                 let is_done = topics.iter().all(|topic| conn.subscribe(topic));
                 conn.send(if is_done { "subscribed" } else { "refused" });
             }
-            ["publish", rounds, bytes, ref topics @ ..] => {
-                publish(conn, rounds, bytes, topics);
+            ["publish", rounds, bytes, topics] => {
+                publish(conn, [rounds, bytes, topics]);
                 conn.send("published");
             }
             ["forward", topic] => {
@@ -127,18 +127,11 @@ fn metrics() -> ringwire::Metrics {
     HANDLE.get().map(Handle::metrics).unwrap_or_default()
 }
 
-fn publish(conn: &mut Conn<'_, Option<String>>, rounds: &str, bytes: &str, topics: &[&str]) {
-    let (Ok(rounds), Ok(bytes)) = (rounds.parse::<usize>(), bytes.parse()) else { return };
+fn publish(conn: &mut Conn<'_, Option<String>>, numbers: [&str; 3]) {
+    let [rounds, bytes, topics] = numbers.map(|number| number.parse().unwrap_or(0));
     let payload = vec![0x5A; bytes];
-    // `300` is the topics 0 to 299.
-    let topics: Vec<String> = match topics {
-        [count] if count.parse::<usize>().is_ok() => {
-            (0..count.parse().unwrap_or(0)).map(|number: usize| number.to_string()).collect()
-        }
-        topics => topics.iter().map(|&topic| topic.to_owned()).collect(),
-    };
     for _ in 0..rounds {
-        topics.iter().for_each(|topic| conn.publish(topic, &payload[..]));
+        (0..topics).for_each(|topic: usize| conn.publish(&topic.to_string(), &payload[..]));
     }
 }
 
