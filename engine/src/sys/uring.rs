@@ -409,7 +409,10 @@ impl Driver for UringDriver {
                 self.enter(1, Some(time));
             }
             _ if self.ring.submission().len() >= BUSY_ENTRIES_MIN => {
-                self.enter(COMPLETIONS_PER_TICK_MAX as u32, Some(types::Timespec::new()));
+                // A receive may complete more than once, and the entries complete as well.
+                let want = COMPLETIONS_PER_TICK_MAX as u32;
+                let want = want.min(self.ring.params().cq_entries() / 4);
+                self.enter(want, Some(types::Timespec::new()));
             }
             _ => self.enter(0, None),
         }
