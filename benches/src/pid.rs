@@ -32,6 +32,26 @@ impl Pid {
         self.kilobytes("status", "VmRSS:")
     }
 
+    /// The most that [`resident_bytes`](Self::resident_bytes) has been since the start or the last
+    /// [`forget_height`](Self::forget_height) (VmHWM of /proc/PID/status).
+    ///
+    /// # Errors
+    ///
+    /// There is no such process.
+    pub fn resident_bytes_height(self) -> Result<u64, String> {
+        self.kilobytes("status", "VmHWM:")
+    }
+
+    /// Has the height begin anew from what is resident now (proc_pid_clear_refs(5)).
+    ///
+    /// # Errors
+    ///
+    /// There is no such process, or it is somebody else's.
+    pub fn forget_height(self) -> Result<(), String> {
+        let path = format!("/proc/{}/clear_refs", self.0);
+        fs::write(&path, "5").map_err(|error| format!("{path}: {error}"))
+    }
+
     /// Memory in bytes that is this process's alone and written to (Private_Dirty of
     /// /proc/PID/smaps_rollup).
     ///
@@ -79,6 +99,8 @@ mod tests {
     fn this_process_has_used_something() {
         let own = Pid(std::process::id());
         assert!(own.resident_bytes().unwrap() > 100_000);
+        own.forget_height().unwrap();
+        assert!(own.resident_bytes_height().unwrap() > 100_000);
         assert!(own.private_dirty_bytes().unwrap() > 10_000);
         own.cpu_time().unwrap();
     }

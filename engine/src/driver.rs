@@ -390,6 +390,10 @@ pub trait Driver {
     /// system calls; to be called now and then.
     fn trim(&mut self);
 
+    /// Has the allocator give back what has been freed, where one is asked that keeps it. Costs
+    /// system calls; to be called seldom.
+    fn give_back_freed(&mut self) {}
+
     /// Bytes of the peer that have come and that no receive has taken yet. Costs a system call:
     /// it is asked only when a deadline is about to end the connection.
     fn unread_bytes(socket: &Socket) -> u32

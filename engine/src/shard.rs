@@ -81,6 +81,8 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     has_deadlines_left: bool,
     /// When memory that a crowd has left is given back; `None` while nothing is there to be.
     trim_at_ms: Option<u64>,
+    /// What has been freed since the allocator was last asked to give it back.
+    freed_bytes: usize,
     clock: Clock,
     judging: Judging,
     deliveries: Deliveries,
@@ -141,6 +143,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             cut_off_from: 0,
             has_deadlines_left: false,
             trim_at_ms: None,
+            freed_bytes: 0,
             clock: Clock { began_ms: now_ms, ended_ms: now_ms, stalled_ms: 0 },
             judging,
             deliveries: Deliveries::default(),
@@ -264,17 +267,27 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let now_ms = self.core.now_ms;
         match self.trim_at_ms {
             Some(at_ms) if at_ms <= now_ms => {
+                let is_quiet = self.is_quiet();
                 self.driver.trim();
                 self.core.pool.trim();
                 self.core.dirty.shrink_to(SPARE_ENTRIES);
                 self.core.failing.shrink_to(SPARE_ENTRIES);
-                let is_quiet = std::mem::take(&mut self.core.is_quiet);
+                self.freed_bytes += self.core.pool.take_freed_bytes();
+                if is_quiet || self.freed_bytes >= GIVE_BACK_BYTES_MIN {
+                    self.driver.give_back_freed();
+                    self.freed_bytes = 0;
+                }
                 self.core.is_quiet = true;
                 self.trim_at_ms = (!is_quiet).then_some(now_ms + TRIM_INTERVAL_MS);
             }
-            None if !self.core.is_quiet => self.trim_at_ms = Some(now_ms + TRIM_INTERVAL_MS),
+            None if !self.is_quiet() => self.trim_at_ms = Some(now_ms + TRIM_INTERVAL_MS),
             _ => {}
         }
+    }
+
+    /// Whether nothing has taken much memory, or freed it, since it was last given back.
+    fn is_quiet(&self) -> bool {
+        self.core.is_quiet && self.core.pool.freed_bytes() == 0
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -314,6 +327,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 /// How often memory is given back, while there is any to give: often enough that a crowd that has
 /// left is not paid for ten seconds later, seldom enough that a busy server does not notice.
 const TRIM_INTERVAL_MS: u64 = 2_000;
+/// A shard that is never quiet has the allocator give back what is free each time that it has freed
+/// so much, about what its own pools keep.
+const GIVE_BACK_BYTES_MIN: usize = 16 << 20;
 /// Entries that a list keeps room for.
 const SPARE_ENTRIES: usize = 1_024;
 

@@ -5,6 +5,7 @@
 //! Order out is order in. This file never sends and never limits: it counts.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::driver::{Lease, Outbound, Run};
 
@@ -203,6 +204,8 @@ impl WriteBuffer {
 pub(crate) struct BufferPool {
     buffers: Vec<Vec<u8>>,
     pooled_bytes: usize,
+    /// What was freed instead of kept, since this was last taken.
+    freed_bytes: usize,
     /// Receive buffers that have been sent from, for the shard to recycle.
     leases: Vec<Lease>,
 }
@@ -219,7 +222,7 @@ const POOL_BYTES_QUIET: usize = 256 << 10;
 
 impl BufferPool {
     pub(crate) fn new() -> Self {
-        Self { buffers: Vec::new(), pooled_bytes: 0, leases: Vec::new() }
+        Self { buffers: Vec::new(), pooled_bytes: 0, freed_bytes: 0, leases: Vec::new() }
     }
 
     #[inline]
@@ -239,6 +242,7 @@ impl BufferPool {
             && let Some(buffer) = self.buffers.pop()
         {
             self.pooled_bytes -= buffer.capacity();
+            self.freed_bytes += buffer.capacity();
         }
         self.buffers.shrink_to(POOL_BYTES_QUIET / BUFFER_BYTES_MIN);
         self.leases.shrink_to_fit();
@@ -255,7 +259,7 @@ impl BufferPool {
     pub(crate) fn reclaim(&mut self, outbound: Outbound) {
         let mut buffer = match outbound {
             Outbound::Own(buffer) => buffer,
-            Outbound::Run(_) => return,
+            Outbound::Run(run) => return self.let_go(run),
             Outbound::Received(received) => return self.leases.push(received.lease),
         };
         let kept = self.pooled_bytes + buffer.capacity();
@@ -263,14 +267,32 @@ impl BufferPool {
             buffer.clear();
             self.pooled_bytes = kept;
             self.buffers.push(buffer);
+        } else {
+            self.freed_bytes += buffer.capacity();
         }
+    }
+
+    /// The last reference to a run frees its memory.
+    #[inline]
+    fn let_go(&mut self, run: Run) {
+        if let Some(bytes) = Rc::into_inner(run.bytes) {
+            self.freed_bytes += bytes.capacity();
+        }
+    }
+
+    /// What was freed since this was last taken, in bytes.
+    pub(crate) fn freed_bytes(&self) -> usize {
+        self.freed_bytes
+    }
+
+    /// As [`freed_bytes`](Self::freed_bytes), and begins anew.
+    pub(crate) fn take_freed_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.freed_bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
 
     fn run(bytes: &[u8], start: usize, end: usize) -> Run {

@@ -7,8 +7,8 @@ use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use harness::process::ServerProcess;
-use harness::{Echo, RawClient, ServerFrame, TestServer, handshake, ping, text, wait_until};
-use ringwire::Config;
+use harness::{Echo, RawClient, ServerFrame, TestServer, close, handshake, ping, text, wait_until};
+use ringwire::{Config, Conn, Handler};
 
 fn assert_echoes(client: &mut RawClient) {
     client.send(&text("echo"));
@@ -227,4 +227,41 @@ fn more_completions_than_fit() {
     drop(clients);
     server.wait_until_empty();
     server.assert_serves();
+}
+
+struct Subscriber;
+
+impl Handler for Subscriber {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("everyone");
+    }
+}
+
+/// A publish to more subscribers than the completion queue has entries once filled it beyond them
+/// before any was taken out, and so did a stop: each overflow ended receives.
+#[test]
+fn a_crowd_larger_than_the_completion_queue_does_not_overflow_it() {
+    const CLIENTS: usize = 400;
+    let config = Config { submission_entries: 64, completion_entries: 128, ..Config::default() };
+    let Some(server) = TestServer::start(1, config, |_| Subscriber) else { return };
+    let handle = server.handle();
+    let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| server.open()).collect();
+    for round in 0..24 {
+        let message = format!("round {round}");
+        handle.publish("everyone", message.as_str()).unwrap();
+        for client in &mut clients {
+            assert_eq!(client.read_frame(), ServerFrame::text(&message));
+        }
+    }
+    assert_eq!(handle.metrics().completions_overflowed, 0, "publishing");
+    let stopping = std::thread::spawn(move || server.stop());
+    for client in &mut clients {
+        assert_eq!(client.read_frame().close_code(), 1001);
+        client.send(&close(1001, ""));
+    }
+    drop(clients);
+    stopping.join().unwrap().unwrap();
+    assert_eq!(handle.metrics().completions_overflowed, 0, "stopping");
 }

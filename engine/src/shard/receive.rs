@@ -296,6 +296,8 @@ pub(super) fn tell_closed<H: Handler>(
 /// A message has begun without being whole, or is whole now: its deadline starts or ends.
 fn note_mid_message<S>(core: &mut Core, session: &mut Session<S>, is_mid_message: bool) {
     session.mid_message = is_mid_message;
+    // The message so far takes memory, which is freed with it.
+    core.is_quiet = false;
     if is_mid_message && session.stage == Stage::Open && core.config.message_timeout_ms > 0 {
         session.since_ms = core.now_ms as u32;
         let deadline = core.now_ms + u64::from(core.config.message_timeout_ms);

@@ -9,6 +9,7 @@
 #![cfg_attr(not(feature = "driver"), allow(unreachable_pub, dead_code))]
 
 mod affinity;
+mod allocator;
 mod backlog;
 mod broadcast_ring;
 mod buffer_ring;
