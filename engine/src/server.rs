@@ -24,7 +24,7 @@ use crate::sys::{Listener, Publisher, Reader, Waker, broadcast_ring, listen, rai
 pub struct Server;
 
 impl Server {
-    /// Returns a builder with the defaults. [`Builder::run`] or [`Builder::start`] starts the server.
+    /// Returns a builder with the defaults. [`Builder::run`] or [`Builder::start`] starts it.
     pub fn builder() -> Builder {
         Builder { listen: Vec::new(), shards: None, pin: Pin::Off, config: Config::default() }
     }
@@ -44,8 +44,8 @@ pub struct Builder {
 const LISTEN_DEFAULT: &str = "127.0.0.1:9001";
 
 impl Builder {
-    /// Listens on an address, `ADDR:PORT` or `NAME:PORT`. Each further call adds an address. Default
-    /// `127.0.0.1:9001`.
+    /// Listens on an address, `ADDR:PORT` or `NAME:PORT`. Each further call adds an address.
+    /// Default `127.0.0.1:9001`.
     ///
     /// A name means all of its addresses; those that this machine does not have are skipped if the
     /// name has another. Port 0 picks a free port, the same one for all addresses of a name. `[::]`
@@ -152,7 +152,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// The first address the server listens on. If the port was 0, this is the port that was picked.
+    /// The first address the server listens on. If the port was 0, it has the port picked.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addrs[0]
@@ -164,7 +164,7 @@ impl Running {
         &self.local_addrs
     }
 
-    /// The number of shards.
+    /// Number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards
