@@ -67,7 +67,7 @@ impl Part {
 impl Forward {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            // The place of no bytes says nothing.
+            // An empty message has no address that identifies it.
             bytes_min: config.forward_bytes_min.max(1),
             input: 0..0,
             shown: None,

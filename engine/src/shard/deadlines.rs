@@ -186,7 +186,7 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
         0 => IDLE_LOOK_MS,
         write_timeout_ms => write_timeout_ms.min(IDLE_LOOK_MS),
     };
-    // Whether `timeout_ms` (0 is never) after `then_ms` is over; else it is a candidate.
+    // Whether `timeout_ms` after `then_ms` has passed (0 disables it); else it is a candidate.
     let mut is_over = |timeout_ms: u32, then_ms: u32| {
         let left = timeout_ms.saturating_sub(core.elapsed_ms(then_ms));
         if timeout_ms > 0 {
