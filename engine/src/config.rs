@@ -99,9 +99,10 @@ pub struct Config {
     /// off, so a peer that stops reading lasts one to two of these times. 0 disables the check.
     /// Default 30,000.
     pub write_timeout_ms: u32,
-    /// Bytes per second that a slow peer must acknowledge on average; 0 means that any progress
-    /// counts. It bounds how long a full write buffer can be held. Default 1,024, far below what
-    /// the slowest mobile networks carry: 4 MiB are held for 70 minutes at most.
+    /// Bytes per second that a slow peer must acknowledge on average; with 0, more than a control
+    /// frame (127 bytes) per check suffices. It bounds how long a full write buffer can be held.
+    /// Default 1,024, far below what the slowest mobile networks carry: 4 MiB are held for 70
+    /// minutes at most.
     pub write_rate_bytes_min: u32,
 
     /// Most connections of a shard. Beyond it an upgrade gets 503 with `Retry-After`. Default
