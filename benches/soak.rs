@@ -24,7 +24,7 @@ struct Options {
     /// Seconds to run.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Seconds between two restarts of the server; 0 is never.
+    /// Seconds between two restarts of the server; 0 disables them.
     #[arg(long, default_value_t = 20)]
     restart_every: u64,
     /// Be the server instead, on this address (the soak starts itself so).

@@ -1,8 +1,8 @@
-//! What the benches measure of the engine's inside: a write buffer, the timer wheel, the ring
-//! between shards, and a whole shard over memory.
+//! The internal parts that the benches measure: a write buffer, the timer wheel, the ring between
+//! shards, and a whole shard over memory.
 //!
-//! Only with the feature `bench`, and with no promise of stability. Nothing here is a copy: each
-//! type is a thin handle on the very code that serves.
+//! It exists only with the feature `bench` and has no stable interface. Each type wraps the code
+//! that serves, not a copy.
 
 mod lone_shard;
 mod memory_driver;

@@ -1,12 +1,20 @@
-//! Every limit of the engine: unit, default, and the reason for the default.
-//! Nothing elsewhere in the engine decides how much of anything there may be.
+//! The settings of a server and the limits that come with them: unit, default, and the reason for
+//! the default. Fixed sizes of single mechanisms (pools, batches) stand beside those mechanisms;
+//! `docs/operations.md` lists the ones that bound what a peer can take.
 
 use ringwire_proto::{HeadLimits, IncomingLimits};
 
 use crate::error::SetupError;
 use crate::sys::RingConfig;
 
-/// The settings of a server; each is per shard or per connection as stated.
+/// The settings of a server. Each applies per shard or per connection, as stated.
+///
+/// A timeout of 0 disables the limit where its text says so. The clock of a shard stands still
+/// while the shard does (a process that was stopped, a callback that did not return for a second).
+/// Before a deadline ends a connection, the shard hands out all completions that had arrived and
+/// reads the input that the kernel holds for this connection.
+///
+/// *Cut off* means that the connection ends without a Close frame and `on_close` gets 1006.
 ///
 /// ```
 /// let config = ringwire::Config { message_bytes_max: 64 * 1024, ..ringwire::Config::default() };
@@ -14,142 +22,147 @@ use crate::sys::RingConfig;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// A connection that has not finished its opening handshake by then is answered 408 and
-    /// closed, one on which nothing has come without an answer; bytes dripping in do not extend
-    /// it. Default 10,000: a handshake is one round trip, and slow networks need seconds, not
-    /// minutes.
+    /// Time for the whole opening handshake, else 408. Single bytes do not extend it. A client
+    /// that has sent nothing is closed without a response. Default 10,000: a handshake is one
+    /// round trip, and a slow network needs seconds, not minutes.
     pub handshake_timeout_ms: u32,
     /// Largest request head, else 431. Default 16,384: two lines as long as nginx and Apache
-    /// accept them (8 KiB each), such as a Cookie and an Authorization, and Node's limit for the
-    /// whole head. A single field may take all of it.
+    /// accept them (8 KiB each), such as Cookie and Authorization. Node has the same limit for
+    /// the whole head. A single field may use all of it.
     pub head_bytes_max: usize,
     /// Most header fields in a request, up to 128, else 431. Default 100, Apache's limit.
     pub headers_max: usize,
     /// Longest request target, else 414. Default 8,192: nginx's limit for the request line, so
-    /// that what it lets through fits. RFC 9112 §3 recommends 8,000 at least.
+    /// that every target nginx accepts fits. RFC 9112 §3 recommends at least 8,000.
     pub target_bytes_max: usize,
 
-    /// Largest message, whole or in fragments, else close code 1009. Default 1 MiB, four
-    /// times what chat and telemetry need and far below what hurts.
+    /// Largest message, in one frame or in fragments, else close code 1009. Default 1 MiB: the
+    /// limit of NATS and Socket.IO, and four times what chat and telemetry need.
     pub message_bytes_max: usize,
-    /// What each fragment of a fragmented message costs beside its bytes, so that empty
-    /// fragments are not free. Default 128, the order of what parsing one costs.
+    /// Charge for each fragment beside its bytes, so that empty fragments are not free; 1009 when
+    /// bytes and charges exceed twice the message limit and 64 charges. Default 128: what parsing
+    /// a fragment costs is in the order of copying that many bytes.
     pub fragment_charge_bytes: usize,
-    /// A message once begun must be whole by then, else 1008; 0 is never. Default 60,000:
-    /// 1 MiB takes that long at 140 kbit/s.
+    /// Time for a message from its first bytes to its last, else 1008; 0 disables the limit.
+    /// Default 60,000: 1 MiB takes that long at 140 kbit/s.
     pub message_timeout_ms: u32,
 
-    /// A connection from which nothing at all has come for that long is closed with 1001;
-    /// 0 is never. Default 120,000. With pings on, a dead peer is found sooner.
+    /// A connection that sends nothing for this long is closed with 1001; 0 disables the limit.
+    /// Default 120,000. Pings find a dead peer sooner.
     pub idle_timeout_ms: u32,
-    /// A connection that has been quiet for that long is sent a ping; 0 is never. Default
-    /// 30,000: half of the 60 s after which common proxies and NATs forget a connection.
+    /// A connection that has been silent for this long is sent a ping; 0 disables pings. Each
+    /// ping comes after between 75 % and 100 % of this time, so that connections opened together
+    /// are not pinged together. Default 30,000: half of the 60 s after which common proxies and
+    /// NATs forget a connection.
     pub ping_interval_ms: u32,
-    /// A ping not followed by anything from the peer for that long closes with 1011.
-    /// Default 20,000: longer than a phone needs to change networks.
+    /// A connection that sends nothing for this long after a ping is closed with 1011. A peer
+    /// that acknowledges data at [`write_rate_bytes_min`](Self::write_rate_bytes_min) gets more
+    /// time, since the ping waits behind that data. Default 20,000: longer than a phone needs to
+    /// change networks.
     pub pong_timeout_ms: u32,
-    /// Control frames a peer may send per second in the long run, else 1008; 0 means no limit.
-    /// Pongs to our pings are free. Default 100: a browser sends none of its own, and a peer that
-    /// measures latency a few.
+    /// Control frames that a peer may send per second on average, else 1008; 0 disables the
+    /// limit. Pongs that answer our pings do not count. Default 100: browsers send none on their
+    /// own, and a peer that measures latency sends a few.
     pub control_frames_per_second_max: u32,
-    /// Control frames a peer may send at once, up to 65,535. Default 500: what a peer that sends
-    /// ten per second has waiting when its network has stalled for almost a minute.
+    /// Control frames that a peer may send in one burst, 1 to 65,535. Default 500: a peer that
+    /// sends ten per second has that many waiting after a network stall of almost a minute.
     pub control_frames_burst_max: u32,
-    /// How long a closing connection (or one whose request was refused) may go without progress
-    /// before it is cut off. Acknowledging what was queued before the Close frame is progress, at
-    /// [`write_rate_bytes_min`](Self::write_rate_bytes_min). Default 5,000: a round trip for the
-    /// peer's Close and one for its FIN.
+    /// A closing connection, or one whose request was refused, is cut off after this long without
+    /// progress. The peer makes progress when it acknowledges earlier data at
+    /// [`write_rate_bytes_min`](Self::write_rate_bytes_min). Default 5,000: one round trip for
+    /// the peer's Close frame and one for its FIN.
     pub close_timeout_ms: u32,
-    /// Input that is read and dropped once the peer has nothing more to say: after its Close frame
-    /// or a violation, and behind a refused request. Beyond it the connection is cut off. Default
-    /// 1 MiB, what a peer may have had in flight.
+    /// Input that is read and discarded after the peer's last meaningful byte: behind its Close
+    /// frame, a violation or a refused request. A peer that sends more is cut off. Default 1 MiB:
+    /// what a peer may have had in flight.
     pub drain_bytes_max: usize,
 
-    /// With more than this many unsent bytes, `send` answers
-    /// [`Backpressure`](crate::SendStatus::Backpressure), and `on_drain` follows when at most half
-    /// of it is left, so that it is not called again and again around the mark. Default 64 KiB,
-    /// uWebSockets' limit.
+    /// High-water mark. Above this many unsent bytes `send` returns
+    /// [`Backpressure`](crate::SendStatus::Backpressure); `on_drain` follows once at most half of
+    /// the mark is left. Default 64 KiB, uWebSockets' limit.
     pub write_bytes_mark: usize,
     /// Most unsent bytes of a connection. A message that does not fit is not queued: see
-    /// [`overflow`](Self::overflow). An empty write buffer accepts a single message of any size,
-    /// and all that one tick publishes to a connection's topics. Default 4 MiB, four of the
-    /// largest messages: a subscriber that reads survives when several of them are published at
-    /// one moment. Starting warns if it is below twice
-    /// [`message_bytes_max`](Self::message_bytes_max).
+    /// [`overflow`](Self::overflow). An empty write buffer accepts one message of any size, or
+    /// everything that one tick publishes to the connection's topics. Default 4 MiB: four of the
+    /// largest messages, so that a subscriber that reads survives several large publishes at one
+    /// moment. Use at least twice [`message_bytes_max`](Self::message_bytes_max).
     pub write_bytes_max: usize,
-    /// A received message of at least so many bytes that is sent on as it came, by
-    /// `conn.send(message)`, is not copied: the receive buffer it lies in goes out, as long as
-    /// at most a quarter of them do. Default 4,096: copying less costs little beside a send.
+    /// A received message of at least this size is not copied when the handler sends it back with
+    /// `conn.send(message)`: its receive buffer is sent instead. At most a quarter of the receive
+    /// buffers are used that way at once. Default 4,096: copying less costs little beside a send.
     pub forward_bytes_min: usize,
-    /// What happens to a connection whose write buffer is full. Default
-    /// [`Overflow::Close`]: a peer sees every message or is closed, never a hole.
+    /// What happens to a slow consumer whose write buffer is full. Default [`Overflow::Close`]: a
+    /// peer gets every message or is closed.
     pub overflow: Overflow,
-    /// A peer that acknowledges too little of what is waiting for it is cut off; this is how often
-    /// it is looked at, so that it has between one and two of these times. 0 means never. Default
-    /// 30,000.
+    /// How often a connection with unsent bytes is checked for progress. A peer that acknowledged
+    /// less than [`write_rate_bytes_min`](Self::write_rate_bytes_min) since the last check is cut
+    /// off, so a peer that stops reading lasts one to two of these times. 0 disables the check.
+    /// Default 30,000.
     pub write_timeout_ms: u32,
-    /// What a peer that is behind must acknowledge in bytes per second, on average between two
-    /// looks, to count as one that reads; 0 means that any progress does. It bounds how long a
-    /// full write buffer can be held. Default 1,024, far below what the slowest mobile networks
-    /// carry: 4 MiB are held for 70 minutes at most.
+    /// Bytes per second that a slow peer must acknowledge on average; with 0, more than a control
+    /// frame (127 bytes) per check suffices. It bounds how long a full write buffer can be held.
+    /// Default 1,024, far below what the slowest mobile networks carry: 4 MiB are held for 70
+    /// minutes at most.
     pub write_rate_bytes_min: u32,
 
-    /// Most connections of a shard; a further one is accepted and closed at once. Default
-    /// 65,536: address space is set aside for that many, memory only for those there are.
+    /// Most connections of a shard. Beyond it an upgrade gets 503 with `Retry-After`. Default
+    /// 65,536: address space is reserved for all, memory is used only for those that exist.
     pub connections_max: usize,
-    /// Most topics one connection may be subscribed to; more are refused. Default 256.
+    /// Most topics per connection; `subscribe` returns `false` beyond it. Default 256.
     pub subscriptions_max: usize,
-    /// Longest topic name in bytes; a longer one is refused. Default 256.
+    /// Longest topic name in bytes; `subscribe` returns `false` beyond it. Default 256.
     pub topic_bytes_max: usize,
 
-    /// Entries of the ring by which a shard publishes to the others. A shard that falls a
-    /// whole ring behind loses it all, counted in
-    /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost). Default 32,768: a shard
-    /// that the scheduler keeps waiting for 100 ms still loses nothing of 300,000 publishes a
-    /// second. Memory: 56 bytes each, where there is more than one shard.
+    /// Publishes of one shard that can wait for the other shards, rounded up to a power of two. A
+    /// shard that falls further behind skips them all; they are counted in
+    /// [`Metrics::publishes_lost`](crate::Metrics::publishes_lost), and its subscribers are closed
+    /// with 1013 or told by [`on_gap`](crate::Handler::on_gap). Default 32,768: a shard that is
+    /// not scheduled for 100 ms loses nothing of 300,000 publishes per second. Memory: 56 bytes
+    /// each, if there is more than one shard.
     pub broadcast_entries: usize,
-    /// Bytes such a ring may hold that not every shard has read; beyond it the shards behind
-    /// lose what they have not read, as above. Default 64 MiB: a thousand full ticks of input.
+    /// Bytes of the publishes that wait for the other shards. Beyond it the slowest shards skip
+    /// what they have not read, as above. Default 64 MiB: a thousand full ticks of input.
     pub broadcast_bytes_max: usize,
-    /// Commands of other threads a shard's queue can hold; then `Handle` methods answer
-    /// [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.
+    /// Commands of other threads that can wait for a shard. Beyond it the methods of `Handle`
+    /// return [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.
     pub command_entries: usize,
 
-    /// An address in use is tried for that long before starting fails. Default 3,000: after
-    /// SIGKILL the kernel tears rings and connections down in the background, and with 10,000
-    /// connections the port stays taken for 300 ms.
+    /// How long `start` retries an address in use. Default 3,000: after SIGKILL the kernel closes
+    /// rings and connections in the background, and with 10,000 connections the port stays taken
+    /// for 300 ms.
     pub bind_timeout_ms: u32,
 
-    /// How long the whole server may take to end after [`Handle::stop`](crate::Handle::stop):
-    /// connections that are left are then cut off, also those that still make progress
-    /// ([`close_timeout_ms`](Self::close_timeout_ms) ends the others sooner). Default 10,000.
+    /// Total time of a graceful shutdown after [`Handle::stop`](crate::Handle::stop). Connections
+    /// that are left are then cut off, even if they make progress; those without progress end
+    /// after [`close_timeout_ms`](Self::close_timeout_ms). Default 10,000.
     pub drain_timeout_ms: u32,
 
-    /// Submission entries of a shard's ring. Default 1,024: the sends of a full tick and as
-    /// many again. Locked memory: 64 bytes each.
+    /// Submission entries of a shard's io_uring. Default 1,024: the sends of a full tick twice.
+    /// Locked memory: 64 bytes each.
     pub submission_entries: u32,
-    /// Completion entries. Default 4,096, four times the above: multishot operations
-    /// complete without being submitted. Locked memory: 16 bytes each.
+    /// Completion entries of a shard's io_uring, at least twice the submission entries. Default
+    /// 4,096, four times as many: multishot operations complete without being submitted. Locked
+    /// memory: 16 bytes each.
     pub completion_entries: u32,
-    /// Size of a receive buffer. Default 64 KiB: what one segment on loopback holds at most, so
-    /// that most messages lie in one piece; of a buffer only the pages that were written take
-    /// memory.
+    /// Size of a receive buffer. Default 64 KiB: the most that one segment on loopback holds, so
+    /// that most messages arrive in one piece. Only the pages that were written take memory.
     pub receive_buffer_bytes: usize,
     /// Receive buffers in use at first. Default 64: three times what the kernel fills in one
-    /// pass, small enough to stay in the cache.
+    /// pass, and few enough to stay in the cache.
     pub receive_buffers_min: usize,
-    /// Receive buffers in use at most, a power of two up to 32,768. Default 256 (16 MiB
-    /// of address space): a tick rarely has more than twenty in use.
+    /// Most receive buffers in use, a power of two up to 32,768. Default 256 (16 MiB of address
+    /// space): a tick rarely uses more than twenty.
     pub receive_buffers_max: usize,
 }
 
 /// What happens when a message does not fit into a connection's write buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// The connection is closed with 1013 (RFC 6455 §7.4.1, IANA registry: try again later).
+    /// The connection is closed with 1013 (try again later; IANA registry, RFC 6455 §7.4.1).
     Close,
-    /// The message is not queued, the connection stays. Whoever sends sees it in the answer
-    /// of `send`; a publish is counted in `Metrics::messages_dropped` only.
+    /// The message is not queued and the connection stays open. `send` returns
+    /// [`Dropped`](crate::SendStatus::Dropped). Each dropped message is counted in
+    /// [`Metrics::messages_dropped`](crate::Metrics::messages_dropped), publishes included.
     Drop,
 }
 
@@ -194,7 +207,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Says what cannot work together, before a thread is started.
+    /// Finds settings that contradict each other, before a thread is started.
     pub(crate) fn check(&self) -> Result<(), SetupError> {
         let rules = [
             (self.handshake_timeout_ms > 0, "handshake_timeout_ms must be above 0"),
@@ -255,6 +268,14 @@ impl Config {
             ),
             (self.receive_buffers_min > 0, "receive_buffers_min must be above 0"),
         ];
+        if self.write_bytes_max < self.message_bytes_max.saturating_mul(2) {
+            tracing::warn!(
+                write_bytes_max = self.write_bytes_max,
+                message_bytes_max = self.message_bytes_max,
+                "write_bytes_max is below twice message_bytes_max: two of the largest messages at \
+                 one moment close a subscriber that reads"
+            );
+        }
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(SetupError::Config { rule }),
             None => Ok(()),
@@ -302,23 +323,23 @@ impl Config {
     }
 }
 
-/// What one tick of a shard does at most, so that timers, broadcasts and other connections get
-/// their turn under any flood. Not to be configured: the simulator draws smaller ones.
+/// The most that one tick of a shard does, so that timers, publishes and other connections get
+/// their turn under any load. Not configurable; the simulator uses smaller values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TickLimits {
-    /// Sends that are queued. They complete with the enter that submits them: as many as a tick
-    /// takes completions, and an eighth of the default completion queue, so that connections that
-    /// receive are served between the sends of a publish to many thousands.
+    /// Sends queued. They complete in the enter that submits them. 512: as many as a tick takes
+    /// completions, and an eighth of the default completion queue, so that input is served
+    /// between the sends of a publish to many thousands.
     pub(crate) sends_max: usize,
-    /// Connections that are ended, or looked at because a deadline has come. Each costs a few
-    /// microseconds, so that this many delay nobody else by more than a few milliseconds.
+    /// Connections ended, and deadlines checked. 256: each costs a few microseconds, so all of
+    /// them delay other connections by a few milliseconds at most.
     pub(crate) endings_max: usize,
-    /// From how many bytes that are still to come of a frame on they are received straight into
-    /// the message. Changing the receive costs two operations, some 2 µs together; copying 32 KiB
-    /// that are not in the cache any more costs as much.
+    /// Bytes still to come of a frame from which on they are received straight into the message.
+    /// 32 KiB: changing the receive costs two operations, some 2 µs together, and copying 32 KiB
+    /// that have left the cache costs as much.
     pub(crate) long_bytes_min: usize,
-    /// Entries taken from one broadcast ring, and commands from the mailbox: as many as a full
-    /// batch of completions may bring, so that neither side starves the other.
+    /// Publishes taken from one other shard, and commands from other threads. 512: as many as a
+    /// tick takes completions, so that neither side starves the other.
     pub(crate) taken_max: usize,
 }
 
@@ -327,38 +348,36 @@ impl TickLimits {
         Self { sends_max: 512, endings_max: 256, long_bytes_min: 32 << 10, taken_max: 512 };
 }
 
-/// Offsets into a write buffer and a run are 32 bits wide; a quarter of that leaves room
-/// for headers and for what one tick can add.
+/// Offsets into a write buffer and into the bytes of a tick are 32 bits wide. A quarter of that
+/// leaves room for headers and for what one tick can add.
 const MESSAGE_BYTES_CEILING: usize = 1 << 30;
 
-/// A ring or queue of more entries is a slip of the pen: 2^24 take 800 MB.
+/// A queue with more entries is most likely a typing error: 2^24 entries take 800 MB.
 const ENTRIES_CEILING: usize = 1 << 24;
 
-/// Times are compared by their low 32 bits, which wrap after 49 days.
+/// Times are compared by their low 32 bits, which wrap around after 49 days.
 const TIMEOUT_MS_CEILING: u32 = i32::MAX as u32;
 
-/// Connections beyond `connections_max` or the descriptors that a shard answers at a time: a few
-/// checks of health and metrics at one moment, while an upgrade takes a round trip to refuse.
+/// Connections beyond `connections_max` or the descriptor limit that a shard serves at once. 8: a
+/// few health checks and metrics requests at one moment; refusing an upgrade takes a round trip.
 pub(crate) const SURPLUS_MAX: usize = 8;
 
-/// After that long such a connection is cut off, answered or not: its place is wanted.
+/// Such a connection is cut off after this time, answered or not: others wait for its place.
 pub(crate) const SURPLUS_TIMEOUT_MS: u64 = 2_000;
 
-/// Connections that came in one burst with the one that took the last place; more are closed.
+/// Connections kept that were accepted in one burst with the one that took the last place.
 pub(crate) const SURPLUS_WAITING_MAX: usize = 64;
 
-/// When an upgrade that was refused for want of room may be tried again, in seconds.
+/// `Retry-After` of an upgrade that is refused at these limits, in seconds.
 pub(crate) const RETRY_AFTER_S: &str = "5";
 
-/// Descriptors of the process left to the application, beside those for surplus connections:
-/// files, databases, logs.
+/// Descriptors that connections do not use: the application's files, databases and logs.
 pub(crate) const DESCRIPTORS_RESERVED: usize = 32;
 
-/// How long to leave the backlog alone when descriptors or memory are short, unless one of our
-/// own connections ends first.
+/// Pause of an accept when descriptors or memory are short, or until a connection ends.
 pub(crate) const ACCEPT_BACK_OFF_MS: u64 = 100;
 
-/// A warning whose cause clients can bring about is logged that often at most.
+/// Least time between two warnings of one kind whose cause clients can bring about.
 pub(crate) const WARNING_INTERVAL_MS: u64 = 60_000;
 
 #[cfg(test)]

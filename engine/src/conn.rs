@@ -1,5 +1,4 @@
-//! The connection as lent to a callback: what a handler may do with it.
-//! It cannot outlive the callback; a [`ConnId`] can.
+//! The connection as a callback gets it. It cannot outlive the callback; a [`ConnId`] can.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,11 +10,11 @@ use crate::driver::Key;
 use crate::shard::Core;
 use crate::slot::Session;
 
-/// Names a connection for as long as the server runs, also for other threads
-/// ([`Handle`](crate::Handle)). Once its connection is gone, it names nothing: no later
-/// connection gets the same one, nor does one of another server of this process.
+/// Identifies a connection, also for other threads ([`Handle`](crate::Handle)). No later connection
+/// gets the same id, and no connection of another server in this process has it. After the
+/// connection has ended, its id matches nothing.
 ///
-/// As text it is four numbers with hyphens between, which `parse` takes back.
+/// `Display` writes it as four numbers with hyphens between them; `parse` reads that text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId {
     pub(crate) server: u32,
@@ -33,11 +32,11 @@ impl fmt::Display for ConnId {
 impl FromStr for ConnId {
     type Err = InvalidConnId;
 
-    /// Takes back what `Display` wrote.
+    /// Reads the text that `Display` writes.
     ///
     /// # Errors
     ///
-    /// If the text is anything else.
+    /// [`InvalidConnId`] for any other text.
     fn from_str(text: &str) -> Result<Self, InvalidConnId> {
         fn number<T: FromStr>(part: Option<&str>) -> Result<T, InvalidConnId> {
             let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -52,7 +51,7 @@ impl FromStr for ConnId {
     }
 }
 
-/// The text is no [`ConnId`].
+/// The text is not a [`ConnId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidConnId;
 
@@ -64,20 +63,21 @@ impl fmt::Display for InvalidConnId {
 
 impl std::error::Error for InvalidConnId {}
 
-/// What became of a message given to [`Conn::send`].
+/// The result of [`Conn::send`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendStatus {
-    /// It goes out when the tick ends.
+    /// The message is queued and goes out when the tick ends.
     Queued,
-    /// It goes out too, but the peer reads slower than it is sent to
-    /// ([`write_bytes_mark`](crate::Config::write_bytes_mark)). `on_drain` says when to go on.
+    /// The message is queued, but the peer reads too slowly: the write buffer is above its
+    /// high-water mark ([`write_bytes_mark`](crate::Config::write_bytes_mark)). Wait for
+    /// [`on_drain`](crate::Handler::on_drain) before you send more.
     Backpressure,
-    /// It does not go out: the connection is closing, or its write buffer is full
-    /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which by default closes it.
+    /// The message is not queued. The connection is closing, or its write buffer is full
+    /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which closes it by default.
     Dropped,
 }
 
-/// A connection, lent to a callback. `S` is the handler's [`State`](crate::Handler::State).
+/// A connection, as a callback gets it. `S` is the handler's [`State`](crate::Handler::State).
 pub struct Conn<'a, S> {
     session: &'a mut Session<S>,
     core: &'a mut Core,
@@ -89,89 +89,89 @@ impl<'a, S> Conn<'a, S> {
         Self { session, core }
     }
 
-    /// Sends a message: `&str` as text, `&[u8]` as binary, or a received
-    /// [`Message`] as it came, which is not copied if it is large
-    /// ([`forward_bytes_min`](crate::Config::forward_bytes_min)). Never blocks.
+    /// Sends a message: `&str` as text, `&[u8]` as binary, or a received [`Message`] unchanged.
+    /// Sending a large received message back copies nothing
+    /// ([`forward_bytes_min`](crate::Config::forward_bytes_min)). Does not block.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> SendStatus {
         self.session.send(self.core, message.into())
     }
 
-    /// Starts the closing handshake (RFC 6455 §7.1.2); nothing sent afterwards goes out, and
-    /// messages that still arrive are dropped. `on_close` follows with the peer's answer, or
-    /// at the latest after [`close_timeout_ms`](crate::Config::close_timeout_ms).
+    /// Starts the closing handshake (RFC 6455 §7.1.2). Messages sent earlier still go out; later
+    /// ones do not. Messages that still arrive are discarded. `on_close` follows with the peer's
+    /// Close frame, or after [`close_timeout_ms`](crate::Config::close_timeout_ms) without
+    /// progress.
     ///
-    /// If a message did not fit into the write buffer just before, the connection is closed with
-    /// 1013 instead ([`Overflow::Close`](crate::Overflow::Close)).
+    /// If a message did not fit into the write buffer earlier in this tick, the connection is
+    /// closed with 1013 instead ([`Overflow::Close`](crate::Overflow::Close)).
     ///
-    /// A reason of more than 123 bytes is cut between characters. With
-    /// [`CloseCode::NO_STATUS`] or [`CloseCode::ABNORMAL`], which may not be sent, the Close
-    /// frame is empty.
+    /// A reason of more than 123 bytes is truncated between characters. [`CloseCode::NO_STATUS`]
+    /// and [`CloseCode::ABNORMAL`] must not be sent; with them the Close frame is empty.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.session.close(self.core, code, reason);
     }
 
-    /// Sends a ping (RFC 6455 §5.5.2); `false` if the payload has more than 125 bytes, the
-    /// connection is closing, or its write buffer is full
-    /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which does not close it. Pings
-    /// that keep a connection alive are sent without this
+    /// Sends a ping (RFC 6455 §5.5.2). Returns `false` if the payload has more than 125 bytes, the
+    /// connection is closing, or the ping does not fit into the write buffer
+    /// ([`write_bytes_max`](crate::Config::write_bytes_max)); that does not close the connection.
+    /// The engine itself sends the pings that keep a connection alive
     /// ([`ping_interval_ms`](crate::Config::ping_interval_ms)).
     pub fn ping(&mut self, payload: &[u8]) -> bool {
         self.session.ping(self.core, payload)
     }
 
-    /// The application's own state of this connection.
+    /// The application's state of this connection.
     #[inline]
     pub fn state(&mut self) -> &mut S {
         self.session.state.as_mut().expect("a callback's connection has been upgraded")
     }
 
-    /// The name of this connection.
+    /// The id of this connection.
     #[must_use]
     pub fn id(&self) -> ConnId {
         ConnId { server: self.core.server, shard: self.core.shard as u16, key: self.session.key }
     }
 
-    /// The shard it lives on, from 0.
+    /// The number of this connection's shard, from 0.
     #[must_use]
     pub fn shard(&self) -> usize {
         self.core.shard
     }
 
-    /// The peer's address; `None` if it is gone already. Costs a system call
-    /// (getpeername(2)): ask once and keep it in the state.
+    /// The peer's address, or `None` if the socket has none any more. Costs a system call
+    /// (getpeername(2)), so ask once and keep it in the state.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         (self.core.peer_addr)(&self.session.socket)
     }
 
-    /// Bytes queued and not yet taken by the kernel.
+    /// Unsent bytes: queued, and not yet accepted by the kernel.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.session.writes.unsent_bytes()
     }
 
-    /// Subscribes to a topic; `true` if it is subscribed now. `false` if the connection is
-    /// closing or a limit stands against it ([`subscriptions_max`](crate::Config),
-    /// [`topic_bytes_max`](crate::Config)).
+    /// Subscribes to a topic. Returns `true` if the connection is subscribed now, and `false` if it
+    /// is closing or exceeds a limit ([`subscriptions_max`](crate::Config::subscriptions_max),
+    /// [`topic_bytes_max`](crate::Config::topic_bytes_max)).
     pub fn subscribe(&mut self, topic: &str) -> bool {
         self.session.subscribe(self.core, topic)
     }
 
-    /// Ends a subscription; `false` if there was none. What was published before still
-    /// arrives. A closing connection leaves its topics by itself.
+    /// Ends a subscription. Returns `false` if there was none. Earlier publishes are still
+    /// delivered. A closing connection leaves its topics automatically.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
         self.session.unsubscribe(self.core, topic)
     }
 
-    /// Publishes a message to every subscriber of `topic` on every shard, but not to this
-    /// connection. The frame is encoded once.
+    /// Publishes a message to all subscribers of one topic, on every shard, except this connection.
+    /// The frame is encoded once.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
         self.session.publish(self.core, topic, message.into(), false);
     }
 
-    /// Publishes a message to every subscriber of `topic` on every shard, this connection
-    /// included if it is one.
+    /// Publishes a message to all subscribers of one topic, on every shard. Unlike
+    /// [`publish`](Self::publish) it includes this connection, if it is subscribed.
     pub fn publish_all<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
         self.session.publish(self.core, topic, message.into(), true);
     }

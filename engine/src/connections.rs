@@ -1,5 +1,5 @@
-//! The slab of a shard's slots, looked up by [`Key`] so that a late completion or a stale
-//! id never meets the next tenant. Never decides when a slot is freed.
+//! The slab of a shard's slots. A look-up by [`Key`] compares the generation, so a late completion
+//! or an old id cannot reach the slot's next connection. When a slot is freed is decided elsewhere.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,6 +1,5 @@
-//! How many CPUs the control group of this process may use: `cpu.max` (cgroup v2) or
-//! `cpu.cfs_quota_us` (v1), its own and that of every group it lies in.
-//! Never looks at which CPUs; that is affinity.
+//! The CPU quota of this process's control group: `cpu.max` (cgroup v2) or `cpu.cfs_quota_us` (v1),
+//! the lowest of its own group and all parent groups. Affinity is in `sys/affinity.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! How many more connections the process's descriptors allow, all shards of a server together.
-//! Only accepting and closing ask; nothing on the path of a message does.
+//! The number of further connections that the process's descriptors allow, over all shards of a
+//! server. It is used when a connection is accepted or closed, not on the path of a message.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,10 +1,9 @@
-//! The seam under the loop: what a shard asks of the kernel and what comes back.
+//! The interface between a shard and the kernel: operations, and their completions.
 //!
-//! The shard is generic over [`Driver`]; the io_uring driver and any simulated one run
-//! the very same shard. Everything here is safe by ownership: bytes to be sent are moved
-//! into the driver and come back with their completion, received bytes are lent against a
-//! [`Lease`] that goes back with [`Driver::recycle`]. This file never touches a descriptor
-//! and never knows what a frame is.
+//! The shard is generic over [`Driver`], so the io_uring driver and the simulated one run the same
+//! shard. Ownership makes it safe. Bytes to send are moved into the driver and come back with their
+//! completion. Received bytes are borrowed with a [`Lease`], which goes back by
+//! [`Driver::recycle`]. This file contains no system call and knows nothing of frames.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,83 +1,86 @@
-//! Why a server does not start, and why a handle's call was not taken.
-//! Faults of peers are not errors here: they are close codes and HTTP statuses.
+//! Errors of starting a server and of calls on a handle. Faults of peers are not errors here: they
+//! become close codes and HTTP statuses.
 
 use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::sys::{BindError, MAPPING_BUFFERS, RingError};
 
-/// Why a server did not start. Each names the cause and the remedy.
+/// The reason why a server did not start. Each `Display` text names the cause and, where there is
+/// one, the remedy.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// A setting is out of its range or contradicts another.
+    /// A setting is out of range or contradicts another one.
     Config {
-        /// The rule that does not hold.
+        /// The broken rule.
         rule: &'static str,
     },
-    /// The text given to `listen` is no `ADDR:PORT`, or its name has no address.
+    /// The text given to `listen` is not `ADDR:PORT`, or its name has no address.
     Address {
-        /// The text as given.
+        /// The text given to `listen`.
         address: String,
-        /// What resolving it said.
+        /// The error of resolving it.
         source: io::Error,
     },
-    /// Another socket listens on the address.
+    /// Another socket listens on the address, and still did after
+    /// [`bind_timeout_ms`](crate::Config::bind_timeout_ms).
     AddressInUse {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
     },
-    /// The address cannot be listened on for another reason.
+    /// The server cannot listen on the address for another reason.
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// This kernel has no io_uring at all (`ENOSYS`).
+    /// This kernel has no io_uring (`ENOSYS`).
     Missing,
     /// A seccomp filter forbids io_uring (`EPERM` while the sysctl allows it).
     ForbiddenBySeccomp,
     /// `kernel.io_uring_disabled` forbids io_uring.
     ForbiddenBySysctl {
-        /// Its value, 1 or 2.
+        /// The value of the sysctl, 1 or 2.
         value: u8,
     },
-    /// The rings do not fit into `RLIMIT_MEMLOCK` (`ENOMEM`), not even small ones.
+    /// Even the smallest io_urings do not fit into `RLIMIT_MEMLOCK` (`ENOMEM`).
     LockedMemory {
-        /// What the smallest rings of all shards take together.
+        /// Locked memory of the smallest rings of all shards together.
         needed_bytes: usize,
-        /// What the user may lock, in all of its processes together.
+        /// Locked memory that the user may have, over all of its processes.
         limit_bytes: usize,
     },
-    /// The memory or address space that a setting asks for cannot be had.
+    /// The memory or address space that a setting needs is not available.
     Memory {
-        /// What it is for, and which setting to lower.
+        /// The purpose of the memory, and the setting to lower.
         what: &'static str,
-        /// How much.
+        /// Size of the memory.
         bytes: usize,
     },
     /// The kernel is older than 6.1 or lacks an operation.
     KernelTooOld {
-        /// What is missing.
+        /// The missing feature or operation.
         missing: &'static str,
     },
-    /// The machine refused something else: threads, descriptors, memory.
+    /// The machine refused another resource: threads, descriptors, memory.
     Machine {
         /// The step that failed.
         step: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A shard's thread panicked; the panic's message went to standard error.
+    /// A shard's thread panicked. The panic hook got the message (by default it is on standard
+    /// error).
     ShardPanicked {
-        /// Which one.
+        /// The shard's number.
         shard: usize,
     },
 }
 
 impl SetupError {
-    /// Whether io_uring itself is not to be had here, so that tests may skip.
+    /// Whether io_uring itself is unavailable here, so that tests may skip.
     #[must_use]
     pub fn is_io_uring_unavailable(&self) -> bool {
         matches!(
@@ -181,15 +184,15 @@ impl std::error::Error for SetupError {
     }
 }
 
-/// Why a call on a [`Handle`](crate::Handle) was not taken.
+/// The reason why a call on a [`Handle`](crate::Handle) failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandleError {
-    /// The shard's command queue is full; nothing was queued.
+    /// The shard's command queue is full. Nothing was queued; retry later.
     Busy,
     /// The server has stopped.
     Stopped,
-    /// The id is that of a connection of another server.
+    /// The id belongs to a connection of another server.
     OtherServer,
 }
 

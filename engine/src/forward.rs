@@ -1,9 +1,8 @@
-//! Sending a large message on from where it lies: an echo copies nothing.
+//! Sends a received large message back without a copy.
 //!
-//! While a callback looks at a message, this file knows where the message is. A `send` of that
-//! very message *claims* it, and when the callback is over the bytes themselves are queued: the
-//! receive buffer, or the buffer in which the pieces were put together. Never holds bytes and
-//! never decides what is sent.
+//! During a callback this file knows the address of the message. A `send` of the same bytes
+//! *claims* the message. After the callback the shard queues the memory itself: the receive
+//! buffer, or the buffer in which the message was assembled. This file holds no bytes.
 
 use std::ops::Range;
 
@@ -70,7 +69,7 @@ impl Part {
 impl Forward {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            // The place of no bytes says nothing.
+            // An empty message has no address that identifies it.
             bytes_min: config.forward_bytes_min.max(1),
             input: 0..0,
             is_under_way: false,

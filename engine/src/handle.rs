@@ -1,5 +1,5 @@
-//! What other threads may do with a running server. Every call leaves a command in a
-//! shard's bounded queue and returns at once; none ever touches a connection.
+//! How other threads reach a running server. Every call puts a command into a shard's bounded
+//! queue and returns at once. The shard's thread executes it.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::error::HandleError;
 use crate::mailbox::{Command, Mailbox};
 use crate::metrics::Metrics;
 
-/// Reaches a running server from any thread; cheap to clone.
+/// Reaches a running server from any thread. Cloning is cheap.
 ///
-/// `Ok` means that a command is queued. If the server ends before it is carried out, it is counted
-/// in [`Metrics::commands_lost`].
+/// `Ok` means that the command is queued. If the server ends first, the command is not executed and
+/// is counted in [`Metrics::commands_lost`].
 #[derive(Clone)]
 pub struct Handle {
     mailboxes: Arc<[Mailbox]>,
-    /// Of whose connections it takes ids.
+    /// The server whose ids are valid here.
     server: u32,
 }
 
@@ -28,12 +28,13 @@ impl Handle {
         Self { mailboxes, server }
     }
 
-    /// Publishes a message to every subscriber of `topic` on every shard. Publishes of one
-    /// thread to one topic arrive in their order.
+    /// Publishes a message to all subscribers of one topic, on every shard. Publishes of one thread
+    /// to one topic arrive in their order.
     ///
     /// # Errors
     ///
-    /// [`HandleError::Busy`] or [`HandleError::Stopped`]; then it was published nowhere.
+    /// [`HandleError::Busy`] or [`HandleError::Stopped`]. The message is then not published on any
+    /// shard.
     pub fn publish<'m>(
         &self,
         topic: &str,
@@ -45,35 +46,37 @@ impl Handle {
         mailbox.push(Command::Publish { topic: topic.into(), frame: encode(message.into()) })
     }
 
-    /// Sends a message to one connection, if it is still there.
+    /// Sends a message to one connection. Has no effect if the connection has ended, is closing or
+    /// has no room for the message (see [`Config::overflow`](crate::Config::overflow)).
     ///
     /// # Errors
     ///
-    /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]; then it
-    /// was not sent.
+    /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]. The message
+    /// is then not sent.
     pub fn send<'m>(&self, id: ConnId, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
         self.mailbox(id)?.push(Command::Send { key: id.key, frame: encode(message.into()) })
     }
 
-    /// Starts the closing handshake of one connection, if it is still there; see
-    /// [`Conn::close`](crate::Conn::close).
+    /// Starts the closing handshake of one connection, as [`Conn::close`](crate::Conn::close) does.
+    /// Has no effect if the connection has ended.
     ///
     /// # Errors
     ///
-    /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]; then it
-    /// was not closed.
+    /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]. The
+    /// connection is then not closed.
     pub fn close(&self, id: ConnId, code: CloseCode, reason: &str) -> Result<(), HandleError> {
         self.mailbox(id)?.push(Command::Close { key: id.key, code, reason: reason.into() })
     }
 
-    /// Asks the server to drain and end: no further connects, 1001 to every connection, cut
-    /// off after [`drain_timeout_ms`](crate::Config::drain_timeout_ms). May be called from a
-    /// signal-handling thread, and more than once.
+    /// Starts a graceful shutdown. The server stops accepting and closes every connection with
+    /// 1001. Connections that are left after
+    /// [`drain_timeout_ms`](crate::Config::drain_timeout_ms) are cut off. The engine itself handles
+    /// no signals. Further calls have no effect.
     pub fn stop(&self) {
         self.mailboxes.iter().for_each(Mailbox::stop);
     }
 
-    /// The counters of all shards, added up; each at most a tick old.
+    /// The counters of all shards, added up. Each is at most one tick old.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let mut sum = Metrics::default();

@@ -1,5 +1,5 @@
-//! What an application writes: the callbacks of a connection, and the answer to an upgrade.
-//! Nothing here is ever called from more than one thread.
+//! The part that an application writes: the callbacks, and the answer to an opening handshake.
+//! The callbacks of a handler value are called on one thread only.
 
 use ringwire_proto::{
     CloseCode, Message, Offer, Request, Response, is_origin_of_host, is_serialised_origin,
@@ -7,73 +7,86 @@ use ringwire_proto::{
 
 use crate::conn::Conn;
 
-/// The callbacks of one shard. Each shard has a handler value of its own, so a handler needs
-/// no lock and need not be `Send`.
+/// The callbacks of one shard. Each shard has its own handler value, so a handler needs no lock
+/// and need not be `Send`.
 ///
-/// For one connection the order is: [`on_upgrade`](Self::on_upgrade),
-/// [`on_open`](Self::on_open), any number of messages and drains, and exactly one
-/// [`on_close`](Self::on_close). A callback that panics closes its connection with 1011
-/// (RFC 6455 §7.4.1); the others go on.
+/// The order for one connection is [`on_upgrade`](Self::on_upgrade), [`on_open`](Self::on_open),
+/// any number of [`on_message`](Self::on_message), [`on_drain`](Self::on_drain) and
+/// [`on_gap`](Self::on_gap), and exactly one [`on_close`](Self::on_close).
+///
+/// A callback must not block: no other connection of the shard is served meanwhile. If a callback
+/// panics, its connection is closed with 1011 (RFC 6455 §7.4.1) and the other connections
+/// continue.
 pub trait Handler: Sized + 'static {
-    /// What the application keeps per connection.
+    /// The application's state of a connection.
     type State: Default + 'static;
 
-    /// A valid opening handshake (RFC 6455 §4.2). Default: accepted, with the default state
-    /// and no subprotocol.
+    /// Answers a valid opening handshake (RFC 6455 §4.2). Default: accepts it with the default
+    /// state and no subprotocol.
     ///
-    /// Whatever this returns, the engine refuses (403) pages of other origins than the host
-    /// they ask for, unless [`Upgrade::allow_origin`] names theirs (§10.2).
+    /// The engine then checks the origin. A browser page of another origin than the requested host
+    /// gets 403, unless the answer allows it with [`Upgrade::allow_origin`] (§10.2).
     ///
-    /// A browser that offers subprotocols fails a connection for which none is chosen, with
-    /// 1006 and no reason: choose one by [`Upgrade::protocol`] if your pages offer any.
+    /// If a browser offers subprotocols and the server chooses none, the browser fails the
+    /// connection with 1006 and no reason. If your pages offer any, choose one with
+    /// [`Upgrade::protocol`].
     fn on_upgrade(&mut self, request: &Request<'_>, offer: &Offer<'_>) -> Upgrade<Self::State> {
         let _ = (request, offer);
         Upgrade::accept(Self::State::default())
     }
 
-    /// The connection is open. Whatever is sent here goes out right behind the 101.
+    /// Called when the connection is open. Messages sent here follow the 101 directly.
     fn on_open(&mut self, conn: &mut Conn<'_, Self::State>) {
         let _ = conn;
     }
 
-    /// A message, whole and checked. Its bytes are gone when the callback returns.
+    /// Called for each message, when it is complete and valid. Its bytes are valid until the
+    /// callback returns.
     fn on_message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>) {
         let _ = (conn, message);
     }
 
-    /// After [`SendStatus::Backpressure`](crate::SendStatus::Backpressure): the peer has read
-    /// enough, there is room again.
+    /// Called once after the write buffer was above its high-water mark
+    /// ([`write_bytes_mark`](crate::Config::write_bytes_mark)), by sends or by publishes, when at
+    /// most half of the mark is unsent. Continue to send here after
+    /// [`SendStatus::Backpressure`](crate::SendStatus::Backpressure).
     fn on_drain(&mut self, conn: &mut Conn<'_, Self::State>) {
         let _ = conn;
     }
 
-    /// Publishes of other shards have been lost before this connection could be given those meant
-    /// for it: this shard fell too far behind
-    /// ([`broadcast_entries`](crate::Config::broadcast_entries)). Nobody knows which topics they
-    /// were for, so every connection that is subscribed to any is told, before it gets anything
-    /// newer. Only with [`Overflow::Drop`](crate::Overflow::Drop): otherwise such a connection is
-    /// closed with 1013.
+    /// Called when publishes were lost, because this shard fell too far behind another one
+    /// ([`broadcast_entries`](crate::Config::broadcast_entries)) or because more was published in
+    /// one tick than the engine holds (1 GiB).
+    ///
+    /// The engine does not know which topics they were for. So every connection of the shard with
+    /// a subscription is told, before it gets a newer publish. This happens only with
+    /// [`Overflow::Drop`](crate::Overflow::Drop). With
+    /// [`Overflow::Close`](crate::Overflow::Close), the default, these connections are closed with
+    /// 1013 and the reason "publishes lost" instead.
     fn on_gap(&mut self, conn: &mut Conn<'_, Self::State>, gap: Gap) {
         let _ = (conn, gap);
     }
 
-    /// The connection is over. Sending has no effect any more, publishing has.
+    /// Called when the connection is over. Sending has no effect here; publishing still works.
     ///
-    /// `code` and `reason` are the peer's Close frame's
-    /// ([`CloseCode::NO_STATUS`] if it had none), those the engine closed it with
-    /// (a violation, a deadline, a panic), or [`CloseCode::ABNORMAL`] if the connection
-    /// ended without a Close frame (§7.1.5).
+    /// `code` and `reason` are one of these:
+    ///
+    /// - those of the peer's Close frame ([`CloseCode::NO_STATUS`] if it had no code);
+    /// - those with which the engine failed the connection (a violation, a deadline, a full write
+    ///   buffer, a panic);
+    /// - [`CloseCode::ABNORMAL`] if the connection ended without a Close frame (§7.1.5): FIN, a
+    ///   reset, or a deadline that cut the connection off.
     fn on_close(&mut self, conn: &mut Conn<'_, Self::State>, code: CloseCode, reason: &str) {
         let _ = (conn, code, reason);
     }
 
-    /// A plain HTTP request on the same port: GET or HEAD, of HTTP/1.1 or 1.0. The connection
-    /// ends with the response; for HEAD the engine leaves out its body. OPTIONS is answered by
-    /// the engine, with 204.
+    /// Answers a plain HTTP request on the same port: GET or HEAD, HTTP/1.1 or 1.0. The connection
+    /// ends after the response. For HEAD the engine omits the body. The engine answers OPTIONS
+    /// itself, with 204.
     ///
-    /// Default: 200 for the path `/health`, which is for the health checks of load balancers and
-    /// says that this shard runs; 426 for all others, this is a WebSocket server (RFC 9110
-    /// §15.5.22). A handler with an `on_request` of its own answers health checks itself.
+    /// Default: 200 for the path `/health`, for the health checks of load balancers; it shows that
+    /// this shard runs. Every other path gets 426, since this is a WebSocket server (RFC 9110
+    /// §15.5.22). A handler that overrides this method must answer health checks itself.
     fn on_request(&mut self, request: &Request<'_>) -> Response {
         if request.path() == "/health" {
             return Response::new(200).body("text/plain", b"ok\n".as_slice());
@@ -84,15 +97,15 @@ pub trait Handler: Sized + 'static {
     }
 }
 
-/// What a subscriber may have missed.
+/// A loss of publishes, as [`Handler::on_gap`] gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
-    /// How many publishes were lost, to whatever topics.
+    /// Number of publishes lost, over all topics.
     pub publishes: u64,
 }
 
-/// The answer to an opening handshake.
+/// The answer to an opening handshake. It must be returned from [`Handler::on_upgrade`].
 #[derive(Debug)]
 #[must_use = "an answer that is not returned answers nothing"]
 pub struct Upgrade<S> {
@@ -113,10 +126,10 @@ pub(crate) struct Accept<S> {
     pub(crate) origins: Origins,
 }
 
-/// Whose pages may open the connection. Other programs than browsers send no Origin.
+/// The origins whose pages may open the connection. Only browsers send an Origin.
 #[derive(Debug)]
 pub(crate) enum Origins {
-    /// Those of the host that is asked for, and these.
+    /// The origin of the requested host, and these.
     Same(Vec<String>),
     Any,
 }
@@ -135,31 +148,34 @@ impl Origins {
 }
 
 impl<S> Upgrade<S> {
-    /// Opens the connection (101) with this state, if the request comes from no page of another
-    /// origin; else the engine answers 403 and drops the state.
+    /// Accepts the handshake (101) with this state, unless the request comes from a page of another
+    /// origin. Such a request gets 403, and the state is dropped.
     ///
-    /// A browser lets any page connect anywhere, sends the cookies of that place along, and says
-    /// in Origin whose page it was (RFC 6455 §10.2). Let in are requests without Origin (other
-    /// programs than browsers), and those whose origin is `http` or `https` at the host and port
-    /// that are asked for, by the target or by Host. The scheme is not compared, since TLS ends
-    /// in front of the engine; a port that is not written is that of the origin's scheme. `null`
-    /// is another origin.
+    /// A browser lets any page connect to any server, sends the server's cookies along, and names
+    /// the page's origin in the field Origin (RFC 6455 §10.2). Accepted are:
     ///
-    /// A proxy in front must pass the Host on as it came (nginx: `proxy_set_header Host
-    /// $http_host;`), or every page is one of another origin.
+    /// - requests without Origin, which come from other programs than browsers;
+    /// - requests whose origin is `http` or `https` at the requested host and port, as the target
+    ///   or Host names them.
+    ///
+    /// The scheme is not compared, since TLS ends in front of the engine. A missing port means the
+    /// default port of the origin's scheme. `null` counts as another origin.
+    ///
+    /// A proxy in front must pass Host on unchanged (nginx: `proxy_set_header Host $http_host;`).
+    /// Otherwise every page seems to be of another origin.
     pub fn accept(state: S) -> Self {
         let (headers, origins) = (Vec::new(), Origins::Same(Vec::new()));
         Self { answer: Answer::Accept(Accept { state, protocol: None, headers, origins }) }
     }
 
-    /// Lets in pages of this origin too, such as `https://app.example`; may be called again for
-    /// further ones. It is compared byte by byte with what the browser sends.
+    /// Also accepts pages of this origin, such as `https://app.example`. Each further call adds an
+    /// origin. It is compared byte by byte with the Origin that the browser sends.
     ///
     /// # Panics
     ///
-    /// If no browser would ever send it in these bytes: with a path, a capital letter, or the
-    /// port of the scheme itself, say (RFC 6454 §6.2). And for `null`, which every site can have
-    /// its pages send: that is [`dangerously_allow_any_origin`](Self::dangerously_allow_any_origin).
+    /// If no browser sends an origin in this form: with a path, a capital letter, or the scheme's
+    /// default port (RFC 6454 §6.2). Also for `null`, because any site can make its pages send it;
+    /// [`dangerously_allow_any_origin`](Self::dangerously_allow_any_origin) accepts it.
     pub fn allow_origin(mut self, origin: &str) -> Self {
         assert!(is_serialised_origin(origin), "not an origin as browsers send it: {origin:?}");
         if let Answer::Accept(Accept { origins: Origins::Same(others), .. }) = &mut self.answer {
@@ -168,9 +184,9 @@ impl<S> Upgrade<S> {
         self
     }
 
-    /// Lets in pages of any site: each can act here with its visitor's cookies, from within the
-    /// visitor's network (RFC 6455 §10.2). Only for servers that tell nobody anything private and
-    /// believe no cookie, or that judge [`Request::origin`] themselves.
+    /// Accepts pages of any site. Such a page acts with its visitor's cookies and from within the
+    /// visitor's network (RFC 6455 §10.2). Use it only if the server has no private data and trusts
+    /// no cookies, or if `on_upgrade` checks [`Request::origin`] itself.
     pub fn dangerously_allow_any_origin(mut self) -> Self {
         if let Answer::Accept(accept) = &mut self.answer {
             accept.origins = Origins::Any;
@@ -178,13 +194,13 @@ impl<S> Upgrade<S> {
         self
     }
 
-    /// Answers with `response` instead, such as 401, 403 or 503.
+    /// Refuses the handshake with `response`, such as 401, 403 or 503.
     pub fn refuse(response: Response) -> Self {
         Self { answer: Answer::Refuse(response) }
     }
 
-    /// Chooses a subprotocol, one of those offered (RFC 6455 §4.2.2); otherwise the request
-    /// is answered with 500, since a client must fail such a connection.
+    /// Chooses one of the offered subprotocols (RFC 6455 §4.2.2). A name that was not offered makes
+    /// the engine answer 500, because a client must fail such a connection.
     pub fn protocol(mut self, name: &str) -> Self {
         if let Answer::Accept(accept) = &mut self.answer {
             accept.protocol = Some(name.to_owned());
@@ -192,9 +208,9 @@ impl<S> Upgrade<S> {
         self
     }
 
-    /// Adds a header field to the 101, such as `Set-Cookie`. A name or value that cannot be
-    /// one (a line break, say), or one the handshake itself uses, answers the request with
-    /// 500 and is never emitted.
+    /// Adds a header field to the 101, such as `Set-Cookie`. The engine answers 500 instead if the
+    /// name or value is invalid (a line break, for example), or if the handshake itself uses the
+    /// field.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Answer::Accept(accept) = &mut self.answer {
             accept.headers.push((name.to_owned(), value.to_owned()));

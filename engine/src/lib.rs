@@ -1,20 +1,20 @@
-//! A WebSocket engine for Linux: a thread per core, io_uring underneath, a few callbacks on
-//! top.
+//! A WebSocket engine for Linux io_uring: one thread per core, and a few callbacks for the
+//! application.
 //!
-//! # The model in ten lines
+//! # The model
 //!
-//! - A [`Server`] runs one **shard** per core: a thread with its own listener, its own
-//!   io_uring, its own connections and its own [`Handler`] value. Shards share nothing but
-//!   bounded queues, so a handler needs no lock and need not be `Send`.
-//! - A handler is lent a [`Conn`] and a [`Message`] in each callback. The message's bytes lie
-//!   where the kernel put them; they are gone when the callback returns.
-//! - Whatever a callback sends goes out when the **tick** ends: one system call submits all
-//!   sends of all connections and waits for the next input.
-//! - Write buffers are bounded: [`Conn::send`] says what became of a message.
-//! - Connections subscribe to **topics**; a publish reaches every subscriber on every shard,
-//!   its frame encoded once.
-//! - Pages of other sites are refused, until [`Upgrade::allow_origin`] names them.
-//! - Other threads have a [`Handle`].
+//! - A [`Server`] runs one **shard** per core. A shard is a thread with its own listener, its own
+//!   io_uring, its own connections and its own [`Handler`] value. Shards share only bounded queues,
+//!   so a handler needs no lock and need not be `Send`.
+//! - Each callback gets a [`Conn`] and, for input, a [`Message`]. The message's bytes usually lie
+//!   in the buffer that the kernel filled. They are valid until the callback returns.
+//! - A shard works in **ticks**. Everything that callbacks send goes out at the end of the tick:
+//!   one system call submits the sends of all connections and waits for more input.
+//! - Write buffers are bounded. [`Conn::send`] returns whether a message was queued.
+//! - Connections subscribe to **topics**. A publish reaches every subscriber on every shard; its
+//!   frame is encoded once.
+//! - Browser pages of other origins are refused unless [`Upgrade::allow_origin`] allows them.
+//! - Other threads use a [`Handle`].
 //!
 //! ```no_run
 //! use ringwire::{Conn, Handler, Message, Server, SetupError};
@@ -36,8 +36,9 @@
 //!
 //! # What it does not do
 //!
-//! No TLS (put a proxy in front), no HTTP beyond one request without a body, no
-//! compression, no HTTP/2, no fallback for kernels without io_uring: starting says so.
+//! It has no TLS (use a proxy in front), no compression and no HTTP/2. Plain HTTP is one request
+//! without a body per connection. It has no fallback for kernels without io_uring:
+//! [`Builder::start`] then returns an error that names the cause and the remedy.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -1,5 +1,5 @@
-//! How other threads reach a shard: a bounded queue of commands, a stop flag, and the flag
-//! that says whether the shard must be woken. The mailbox never blocks anyone.
+//! The mailbox by which other threads reach a shard: a bounded queue of commands, the stop flag,
+//! and the sleep flag. No operation blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

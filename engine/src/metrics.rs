@@ -1,5 +1,5 @@
-//! Counters of a shard: plain numbers on the shard's thread, copied once a tick to where
-//! other threads may read them. Nothing here is ever decided upon.
+//! Counters of a shard: plain numbers on the shard's thread, copied once per tick to atomics that
+//! other threads read. No behaviour of the engine depends on them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,22 +7,23 @@ use crate::driver::{ConnectionError, Errno};
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What has happened so far; sums over the shards where it comes from
-        /// [`Handle::metrics`](crate::Handle::metrics).
+        /// Counters since the start of the server, added up over all shards by
+        /// [`Handle::metrics`](crate::Handle::metrics). `connections_now` is the only one that
+        /// falls.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Metrics {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        /// One shard's counters as other threads see them: at most a tick old.
+        /// One shard's counters as other threads see them, at most one tick old.
         #[derive(Default)]
         pub(crate) struct MetricsCells {
             $($name: AtomicU64,)*
         }
 
         impl MetricsCells {
-            /// Relaxed: each counter is a fact of its own.
+            /// Relaxed: the counters are independent of each other.
             pub(crate) fn store(&self, metrics: &Metrics) {
                 $(self.$name.store(metrics.$name, Ordering::Relaxed);)*
             }
@@ -35,68 +36,73 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Connections accepted.
+    /// Connections accepted within the limits.
     connections_accepted,
-    /// Connections beyond `connections_max` or the process's descriptors, or while the server
-    /// stops: an upgrade got 503, a request that ends its answer, the rest was closed.
+    /// Connections beyond `connections_max` or the descriptor limit, or during a shutdown. An
+    /// upgrade got 503, any other request its answer; the rest were closed without a response.
     connections_refused,
-    /// Slots in use now: handshakes, open and closing connections.
+    /// Connections that exist now: in the handshake, open or closing.
     connections_now,
-    /// Connections on which nothing had come when the handshake timeout was over, and which were
-    /// closed without a word: port scans, health checks by TCP, browsers that connect ahead.
+    /// Connections that sent nothing until the handshake timeout and were closed without a
+    /// response: port scans, TCP health checks, browsers that connect in advance.
     connections_silent,
     /// Opening handshakes answered with 101.
     handshakes_accepted,
-    /// Requests answered with an error by the engine, its check of the origin included, or
-    /// refused by `on_upgrade`.
+    /// Requests that got an error: from the engine (including 403 for another origin, 408 and 503),
+    /// or from `on_upgrade`.
     handshakes_refused,
-    /// Messages received.
+    /// Complete messages passed to `on_message`.
     messages_received,
-    /// Messages queued by `send`.
+    /// Messages queued by `send` of a `Conn` or a `Handle`. Publishes are not included.
     messages_sent,
-    /// Messages of those sent that were not copied: sent on from where they lay
+    /// Sent messages that were not copied, because their receive buffer was sent
     /// ([`forward_bytes_min`](crate::Config::forward_bytes_min)).
     messages_forwarded,
-    /// Messages not queued because a write buffer was full.
+    /// Messages not queued because a write buffer was full. Each message counts for each connection
+    /// that missed it, publishes included.
     messages_dropped,
-    /// Publishes by this server's own callbacks and handles.
+    /// Publishes by callbacks and handles.
     publishes,
-    /// Publishes that a shard never saw, counted by each shard that missed them: another shard's
-    /// because this one fell a whole ring behind or because they were too many at once, or any
-    /// beyond a gigabyte in one tick.
+    /// Publishes lost between shards: skipped by a shard that fell too far behind another one
+    /// ([`broadcast_entries`](crate::Config::broadcast_entries)), or refused because too many
+    /// waited already or because more than 1 GiB was published in one tick. The connections are
+    /// told; see [`Handler::on_gap`](crate::Handler::on_gap).
     publishes_lost,
-    /// Connections failed because the peer broke the protocol or a limit.
+    /// Connections failed because the peer broke the protocol, the message limit or the limit of
+    /// control frames.
     violations,
-    /// Callbacks that panicked.
+    /// Panics of callbacks and of the `Drop` of a connection's state.
     panics,
-    /// Accepts that failed for want of descriptors or memory (`EMFILE`, `ENFILE`, `ENOMEM`,
-    /// `ENOBUFS`).
+    /// Accepts that failed because descriptors or memory were exhausted (`EMFILE`, `ENFILE`,
+    /// `ENOMEM`, `ENOBUFS`).
     accepts_exhausted,
-    /// Connections that were gone before they were accepted (`ECONNABORTED`, `EPROTO`, `EPERM`).
+    /// Connections that ended before they were accepted (`ECONNABORTED`, `EPROTO`, `EPERM`).
     accepts_aborted,
-    /// Accepts that failed for any other reason, which is logged.
+    /// Accepts that failed for another reason. The log has the error.
     accepts_failed,
-    /// Commands of a [`Handle`](crate::Handle) that were queued, and not carried out because the
-    /// server ended.
+    /// Commands of a [`Handle`](crate::Handle) that were queued and not executed, because the
+    /// server ended first.
     commands_lost,
-    /// Receives that found no buffer and were armed again.
+    /// Receives that ended because no receive buffer was free (`ENOBUFS`). They are armed again; no
+    /// input is lost.
     receives_unbuffered,
-    /// Ticks at which the completion queue had overflowed.
+    /// Times a shard found its completion queue overflowed. The kernel keeps such completions; none
+    /// is lost, but multishot operations end and must be armed again.
     completions_overflowed,
-    /// Connections whose peer had reset them, or was gone, when we received or sent.
+    /// Connections whose receive or send failed because the peer had reset or closed them.
     connections_reset,
-    /// Connections given up by the kernel because the peer's machine did not answer.
+    /// Connections that the kernel gave up because the peer's machine did not answer.
     connections_timed_out,
-    /// Connections to whose peer there was no way any more.
+    /// Connections whose peer's machine or network became unreachable.
     connections_unreachable,
-    /// Connections that failed for want of the kernel's memory.
+    /// Connections that failed because the kernel was out of memory.
     connections_out_of_memory,
-    /// Connections that failed for another reason (an unexpected error number).
+    /// Connections whose receive or send failed with another error number.
     connections_broken,
 }
 
 impl Metrics {
-    /// Counts a receive or a send that failed, by its cause.
+    /// Counts a failed receive or send by its cause.
     #[cold]
     pub(crate) fn count_connection_error(&mut self, errno: Errno) {
         let counter = match errno.connection_error() {

@@ -1,5 +1,5 @@
-//! Which CPU each shard is pinned to, if any, and how many shards there are by default.
-//! Never pins; the shard's thread does that itself.
+//! Chooses the default number of shards, and the CPU of each shard if shards are pinned. The
+//! shard's thread pins itself.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,22 +9,23 @@ use crate::cpu_quota::cpus_by_quota;
 use crate::error::SetupError;
 use crate::sys::allowed_cpus;
 
-/// Whether shards are pinned to CPUs ([`Builder::pin`](crate::Builder::pin)).
+/// Whether and how shards are pinned to CPUs ([`Builder::pin`](crate::Builder::pin)).
 ///
-/// Threads that callbacks start inherit the CPU of their shard where shards are pinned, and share
-/// it with the shard.
+/// A thread that a callback starts inherits the CPU of a pinned shard and competes with the shard
+/// for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pin {
-    /// The scheduler decides. The default: it alone knows what else runs.
+    /// Shards are not pinned. This is the default: the scheduler knows what else runs.
     #[default]
     Off,
-    /// Each shard to a CPU of its own, on those CPUs first to which the fewest threads of other
-    /// Ringwire servers are pinned; none if there are more shards than CPUs. Two servers that
-    /// start at the same moment, or in different containers, may choose the same CPUs: there,
-    /// [`Pin::Cpus`] is the way.
+    /// Each shard is pinned to its own CPU. CPUs with the fewest pinned threads of other Ringwire
+    /// servers come first. If there are more shards than CPUs, none is pinned. Two servers that
+    /// start at the same moment, or in different containers, may choose the same CPUs; use
+    /// [`Pin::Cpus`] for them.
     Auto,
-    /// Shard 0 to the first, shard 1 to the second, and so on. As many shards as CPUs by default.
+    /// Shard 0 is pinned to the first CPU of the list, shard 1 to the second, and so on. The list
+    /// also sets the default number of shards.
     Cpus(Vec<usize>),
 }
 

@@ -1,13 +1,13 @@
-//! The publishes of one tick, in the order of the program, and what each subscriber gets of them.
+//! The publishes of one tick in program order, and the part of each subscriber.
 //!
-//! A publish touches no subscriber: a short frame is appended to the tick's shared bytes, a long
-//! one gets memory of its own. When the tick ends, a [`Delivery`] is made once for each *set* of
-//! topics that anybody is subscribed to, and every subscriber of that set is given references to
-//! it. So what a subscriber costs does not depend on how much was published, or to how many
-//! topics, and a reference keeps no memory that its connection does not send.
+//! A publish touches no subscriber. A short frame is appended to the tick's shared bytes; a long
+//! frame gets its own memory. At the end of the tick one [`Delivery`] is made for each *set* of
+//! topics that has a subscriber, and every subscriber of that set gets references to it. So the
+//! cost of a subscriber does not depend on the number of topics or bytes published, and a
+//! reference keeps no memory that its connection does not send.
 //!
-//! Each connection's `position` says how far into the log of all time it has been served; a direct
-//! send first serves the publishes before it. This file never sends anything.
+//! The `position` of a connection is the end of the log up to which it has been served. A direct
+//! send first serves the earlier publishes. Sending is in `shard/send.rs`.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;

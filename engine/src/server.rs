@@ -1,5 +1,5 @@
-//! What server to start, and the server that runs. How the threads come to serve is in
-//! `starting.rs`. Nothing here runs while connections are served.
+//! Configuring a server, and the running server as its owner sees it. The start of the threads is
+//! in `starting.rs`. Nothing here runs while connections are served.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,13 +24,13 @@ use crate::sys::{Listener, Publisher, Reader, Waker, broadcast_ring, listen, rai
 pub struct Server;
 
 impl Server {
-    /// Describes a server; nothing happens before [`Builder::run`] or [`Builder::start`].
+    /// Returns a builder with the defaults. [`Builder::run`] or [`Builder::start`] starts it.
     pub fn builder() -> Builder {
         Builder { listen: Vec::new(), shards: None, pin: Pin::Off, config: Config::default() }
     }
 }
 
-/// What server to start.
+/// Configures and starts a server.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is run or started"]
 pub struct Builder {
@@ -40,23 +40,25 @@ pub struct Builder {
     config: Config,
 }
 
-/// Where a server listens that was not told.
+/// The default address.
 const LISTEN_DEFAULT: &str = "127.0.0.1:9001";
 
 impl Builder {
-    /// Where to listen, as `ADDR:PORT` or `NAME:PORT`; may be called more than once, to listen in
-    /// several places. Default `127.0.0.1:9001`.
+    /// Listens on an address, `ADDR:PORT` or `NAME:PORT`. Each further call adds an address.
+    /// Default `127.0.0.1:9001`.
     ///
-    /// A name stands for all of its addresses; those this machine does not have are passed over.
-    /// Port 0 picks a free port, one for all addresses of a name. `[::]` takes connections of
-    /// IPv4 too, unless an IPv4 address of the same port is listened on.
+    /// A name means all of its addresses; those that this machine does not have are skipped if the
+    /// name has another. Port 0 picks a free port, the same one for all addresses of a name. `[::]`
+    /// also accepts IPv4 connections, unless the server listens on an IPv4 address of the same
+    /// port.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen.push(address.into());
         self
     }
 
-    /// How many shards, from 1 to 65,535. Default: one per CPU this process may run on, by its
-    /// affinity (sched_getaffinity(2)) and by the CPU quota of its control group, rounded up.
+    /// Number of shards, from 1 to 65,535. Default: one per CPU that this process may use, by its
+    /// affinity (sched_getaffinity(2)) and by the CPU quota of its control group, rounded up; with
+    /// [`Pin::Cpus`] one per listed CPU.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -68,18 +70,19 @@ impl Builder {
         self
     }
 
-    /// Every limit and deadline.
+    /// Sets the limits and deadlines.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Starts the server and serves until [`Handle::stop`]; `make` makes the handler of each
-    /// shard, on the shard's thread.
+    /// Starts the server and returns when it has stopped. `make` is called once per shard, on the
+    /// shard's thread, with the shard's number, and returns the shard's handler.
     ///
     /// # Errors
     ///
-    /// Why it did not start, with the remedy; or [`SetupError::ShardPanicked`].
+    /// The errors of [`start`](Self::start), and [`SetupError::ShardPanicked`] if a shard panics
+    /// later.
     pub fn run<H: Handler>(
         self,
         make: impl Fn(usize) -> H + Send + Sync + 'static,
@@ -87,17 +90,16 @@ impl Builder {
         self.start(make)?.join()
     }
 
-    /// Starts the server, and returns when every handler is made and every shard accepts
-    /// connections.
+    /// Starts the server. Returns when every handler exists and every shard accepts connections.
     ///
-    /// Raises the process's soft limits of descriptors and of locked memory to the hard ones
-    /// (`RLIMIT_NOFILE`, `RLIMIT_MEMLOCK`). Waits for an address in use for
+    /// Raises the process's soft limits of descriptors and of locked memory to the hard limits
+    /// (`RLIMIT_NOFILE`, `RLIMIT_MEMLOCK`). Retries an address in use for
     /// [`bind_timeout_ms`](Config::bind_timeout_ms).
     ///
     /// # Errors
     ///
-    /// Why it did not start, with the remedy; [`SetupError::ShardPanicked`] if `make` panics.
-    /// Nothing is left of the server then: its threads have ended and its ports are free.
+    /// The reason why the server did not start, with the remedy; [`SetupError::ShardPanicked`] if
+    /// `make` panics. By then all of its threads have ended and its ports are free.
     pub fn start<H: Handler>(
         self,
         make: impl Fn(usize) -> H + Send + Sync + 'static,
@@ -140,7 +142,7 @@ impl Builder {
     }
 }
 
-/// A server that runs. Dropping it stops the server without waiting for it.
+/// A running server. Dropping this value stops the server and does not wait for its end.
 #[derive(Debug)]
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
@@ -150,36 +152,36 @@ pub struct Running {
 }
 
 impl Running {
-    /// The first address it listens on, with the port picked if that was 0.
+    /// The first address the server listens on. If the port was 0, it has the port picked.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addrs[0]
     }
 
-    /// Every address it listens on, in the order of [`Builder::listen`], with the ports picked.
+    /// Every address the server listens on, in the order of [`Builder::listen`].
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
     }
 
-    /// The number of shards.
+    /// Number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards
     }
 
-    /// Reaches the server from other threads.
+    /// Returns a handle, by which other threads reach the server.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Waits until the server has ended, after [`Handle::stop`].
+    /// Waits until the server has ended. Does not stop the server; [`Handle::stop`] does.
     ///
     /// # Errors
     ///
-    /// [`SetupError::ShardPanicked`]: the handler's `Drop`, or a bug of the engine. The other
-    /// shards were stopped.
+    /// [`SetupError::ShardPanicked`] if the `Drop` of a handler panicked, or the engine did (a
+    /// bug, or a kernel out of memory). The other shards were stopped.
     pub fn join(mut self) -> Result<(), SetupError> {
         let threads = std::mem::take(&mut self.threads).into_iter().enumerate();
         let panicked: Vec<usize> =

@@ -1,5 +1,5 @@
-//! The loop of one core: a table of calls. Nothing here parses, encodes or decides a policy;
-//! each line of a tick is a file in `shard/`.
+//! The loop of one shard. Each step of a tick is in a file of `shard/`; this file only calls them
+//! in order, and keeps the clock by which deadlines are judged.
 //!
 //! ```text
 //! tick: submit and wait ─► completions ─► due timers ─► broadcasts ─► commands

@@ -1,11 +1,11 @@
 //! The engine without a kernel: shards, sockets and clients in memory, a virtual clock, and
 //! every fault the kernel can produce, all drawn from one seed.
 //!
-//! The shards are the very ones that serve; only the driver differs. A run is a world of one
-//! to three shards and a dozen clients, some of them hostile. After every step the rules of
-//! `docs/architecture.md` ("What always holds") are checked; at the end everybody leaves and
-//! everything must be back where it began. What breaks a rule panics with its seed.
-//! Nothing here sleeps, opens a socket, or depends on anything but the seed.
+//! The shards are the ones that serve; only the driver differs. A run is a world of one to three
+//! shards and up to a dozen clients, some of which are hostile. After every step the rules of
+//! `docs/architecture.md` ("Invariants") are checked. At the end all clients leave, and everything
+//! must be back where it began. A broken rule panics with its seed. Nothing here sleeps, opens a
+//! socket, or depends on anything but the seed.
 
 mod client;
 mod dice;

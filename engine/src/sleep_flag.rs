@@ -1,10 +1,10 @@
-//! Whether a shard sleeps, so that a busy one is never woken and a sleeping one always is.
+//! Whether a shard sleeps: a sleeping shard must be woken, a busy one need not.
 //!
-//! The lost wake is prevented by two fences. Whoever leaves something stores it, then looks
-//! at the flag ([`SleepFlag::rouse`]); the shard raises the flag ([`SleepFlag::raise`]), then
-//! looks once more at what was left. Whichever fence comes second in the order of fences sees
-//! the other side's store: either the shard finds what was left, or it is woken. The flag
-//! never wakes anyone itself.
+//! Two fences prevent a lost wake-up. A sender first stores its entry in a queue of the shard, then
+//! reads the flag ([`SleepFlag::rouse`]). The shard first raises the flag ([`SleepFlag::raise`]),
+//! then checks its queues again. The fence that comes second in the order of fences sees the other
+//! side's store. So either the shard finds the entry, or the sender sees the flag and wakes the
+//! shard (in `mailbox.rs` or `shard/fanout.rs`).
 
 use std::sync::atomic::Ordering;
 

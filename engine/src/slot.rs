@@ -7,8 +7,8 @@
 //!              └──────────────────────────────────┘
 //! ```
 //!
-//! A slot is freed in one place (`Shard::release`), and only when neither a receive nor a
-//! send is in flight. This file never calls a handler and never talks to the driver.
+//! A slot is freed in one place (`Shard::release`), when neither a receive nor a send is in flight.
+//! This file calls neither the handler nor the driver.
 
 use ringwire_proto::{
     CloseCode, HeadScan, Incoming, Message, Outgoing, Role, Unmasked, frame_header_bytes,

@@ -1,6 +1,6 @@
-//! From a plan to threads that serve, in steps that all shards take together: each has its ring,
-//! then each its handler, then each accepts. If one fails at any step, all of them end, and
-//! nothing is left of the server, not even its port.
+//! Starts the threads of a server in steps that all shards take together: first every ring, then
+//! every handler, then every accept. If one shard fails at a step, all threads end and the ports
+//! are free again.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,5 +1,5 @@
-//! Atomics, fences and cells: the standard library's, or loom's where the broadcast ring and
-//! the sleep flag are model-checked (`--cfg ringwire_loom`). Nothing else is ever built so.
+//! Atomics, fences and cells of the standard library. With `--cfg ringwire_loom` they are loom's,
+//! for the model checks of the broadcast ring and the sleep flag.
 
 #[cfg(ringwire_loom)]
 pub(crate) use loom::{

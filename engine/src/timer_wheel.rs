@@ -1,10 +1,9 @@
-//! One deadline per slot, in a wheel of buckets: scheduling, moving and removing are O(1)
-//! and allocate only when a slot is used for the first time.
+//! One deadline per slot, in a wheel of buckets. Scheduling, moving and removing are O(1) and
+//! allocate only when a slot is used for the first time.
 //!
-//! A deadline fires up to one bucket late, never early. Deadlines beyond the wheel's reach
-//! fire at its edge and are scheduled again by whoever they belong to; that is also how a
-//! deadline that has moved later in the meantime costs nothing when it moves. The wheel
-//! never reads a clock and never knows what a deadline is for.
+//! A deadline fires up to one bucket late and not early. A deadline beyond the wheel's range fires
+//! at its end, and the shard schedules it again. A deadline that only moves later is left where it
+//! is and scheduled again when it fires. The time is an argument; the wheel reads no clock.
 
 /// Width of a bucket. Deadlines are seconds; 64 ms late is not noticed.
 const BUCKET_MS: u64 = 64;

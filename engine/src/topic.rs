@@ -1,5 +1,5 @@
-//! Topics of one shard: who subscribes to what. What is published to them within a tick is
-//! `publish_log.rs`. This file never sends anything.
+//! The topics of one shard and their subscribers. The publishes of a tick are in
+//! `publish_log.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

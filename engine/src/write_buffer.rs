@@ -1,8 +1,8 @@
-//! What a connection has yet to send: *sealed* bytes, which the driver has or will get
-//! next, and behind them one *open* buffer, to which frames are appended meanwhile. Also the pool the
-//! open buffers come from, so that an idle connection has none.
+//! The write buffer of a connection: *sealed* bytes, which are in flight or go out next, and one
+//! *open* buffer behind them, to which new frames are appended. Also the pool of open buffers, so
+//! that an idle connection owns none.
 //!
-//! Order out is order in. This file never sends and never limits: it counts.
+//! Bytes leave in the order in which they were appended. Limits are checked in `slot.rs`.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

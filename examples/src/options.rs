@@ -23,28 +23,28 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub shards: Option<NonZeroUsize>,
 
-    /// Pins each thread to a CPU of its own: `off`, `auto` (those least used by other servers), or
-    /// a list such as 0,2,4-7
+    /// Pin each thread to its own CPU: `off`, `auto` (CPUs that other servers use least), or a list
+    /// such as 0,2,4-7
     #[arg(long, value_name = "off|auto|LIST", default_value = "off", value_parser = parse_pin)]
     pub pin: Pin,
 
-    /// Largest message a client may send; a larger one closes its connection with 1009
+    /// Largest message from a client; a larger one closes its connection with 1009
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().message_bytes_max)]
     pub max_message: usize,
 
-    /// Silence after which a connection is closed; 0 is never
+    /// Silence after which a connection is closed; 0 disables it
     #[arg(long, value_name = "SECONDS", default_value_t = Config::default().idle_timeout_ms / 1000)]
     pub idle_timeout: u32,
 
-    /// Silence after which a connection is pinged; 0 is never
+    /// Silence after which a connection is pinged; 0 disables pings
     #[arg(long, value_name = "SECONDS", default_value_t = Config::default().ping_interval_ms / 1000)]
     pub ping_interval: u32,
 
-    /// Most that may wait for a slow client; one that would be owed more is closed with 1013
+    /// Most unsent bytes of a slow client; beyond it the client is closed with 1013
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().write_bytes_max)]
     pub max_backpressure: usize,
 
-    /// Origin of pages elsewhere that may connect too, `https://app.example`, or `any`; repeatable
+    /// Other origin whose pages may connect, such as `https://app.example`, or `any`; repeatable
     #[arg(long, value_name = "ORIGIN|any")]
     pub allow_origin: Vec<crate::AllowedOrigin>,
 }

@@ -1,6 +1,5 @@
-//! Accepting: one accept per listener, its back-off when descriptors run out, and new slots.
-//! Never reads from a connection. What happens to connections beyond the limits is in
-//! `surplus.rs`.
+//! Accepting: one accept per listener, and its pause when descriptors run out. Accepted sockets are
+//! admitted in `surplus.rs`, within the limits or beyond them.
 
 use super::Shard;
 use crate::config::ACCEPT_BACK_OFF_MS;

@@ -1,7 +1,7 @@
-//! How a connection ends, always in this order: our Close frame goes out, then our FIN; input
-//! is read and dropped until the peer's FIN, so that no reset overtakes the Close frame and
-//! the peer never sees 1006 after it. Or it is cut off. Either way the slot is freed in
-//! [`Shard::release`], when the kernel has nothing of it any more.
+//! The end of a connection. The orderly end has three steps: our Close frame goes out, then our
+//! FIN, then input is read and discarded until the peer's FIN. The last step prevents a TCP reset,
+//! which could destroy the Close frame and make the peer report 1006. The other end is to be cut
+//! off. In both cases [`Shard::release`] frees the slot when no operation is in flight.
 
 use ringwire_proto::{CloseCode, Response};
 

@@ -1,6 +1,6 @@
-//! What all connections of a shard share and a callback may reach: settings, clock, topics,
-//! timers, pools, and the lists of connections the shard must look at.
-//! It never holds a connection, so it can be lent together with one.
+//! The state that all connections of a shard share and that a callback needs: settings, clock,
+//! topics, timers, pools, and the lists of connections to flush or to fail. It holds no connection,
+//! so it can be borrowed together with one.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

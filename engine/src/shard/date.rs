@@ -1,5 +1,5 @@
-//! The Date of responses (RFC 9110 §6.6.1): formatted at most once a second on each shard.
-//! The system's clock is read where a response is written and nowhere else.
+//! The Date of responses (RFC 9110 §6.6.1), formatted at most once per second and shard. The
+//! system's clock is read only when a response is written.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,11 +1,11 @@
-//! What happens to a connection when time passes: handshake, silence, unanswered pings,
-//! unfinished messages, stalled writes, unfinished closes. One timer per connection, which
-//! is looked at when it fires and set again if nothing is due yet; receiving and sending
-//! only note the time.
+//! Deadlines: handshake, idle time, pings, unfinished messages, stalled writes, unfinished closes.
+//! Each connection has one timer. Receiving and sending only note the time. When the timer fires,
+//! the connection is checked, and the timer is set again if nothing is due.
 //!
-//! Nobody is ended by the clock alone. What has completed is handed out first
-//! (`Core::judged_ms`), and then the kernel is asked: a peer whose bytes had come in time is read
-//! before it is judged, and one that acknowledges what it is sent is not silent.
+//! The clock alone ends no connection. Deadlines are judged by the time up to which all completions
+//! have been handed out (`Core::judged_ms`). Then the kernel is asked. Input that had arrived in
+//! time is read first (`SIOCINQ`), and a peer that acknowledges enough of what it is sent
+//! (`SIOCOUTQ`) gets more time.
 
 use ringwire_proto::CloseCode;
 
@@ -190,7 +190,7 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
         0 => IDLE_LOOK_MS,
         write_timeout_ms => write_timeout_ms.min(IDLE_LOOK_MS),
     };
-    // Whether `timeout_ms` (0 is never) after `then_ms` is over; else it is a candidate.
+    // Whether `timeout_ms` after `then_ms` has passed (0 disables it); else it is a candidate.
     let mut is_over = |timeout_ms: u32, then_ms: u32| {
         let left = timeout_ms.saturating_sub(core.elapsed_ms(then_ms));
         if timeout_ms > 0 {

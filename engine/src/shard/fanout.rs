@@ -1,5 +1,5 @@
-//! Publishes and other threads' commands: in from the broadcast rings and the mailbox, out
-//! to this shard's subscribers and to the other shards' rings.
+//! Publishes and commands. They come in from the broadcast rings of other shards and from the
+//! mailbox; publishes go out to this shard's subscribers and into this shard's broadcast ring.
 
 use ringwire_proto::CloseCode;
 

@@ -1,6 +1,5 @@
-//! The opening handshake (RFC 6455 §4.2) and plain HTTP on the same port: from the bytes of
-//! a request head to 101, or to a response and the end of the connection.
-//! A connection answered with anything but 101 never becomes a WebSocket.
+//! The opening handshake (RFC 6455 §4.2) and plain HTTP on the same port. A request head is
+//! answered with 101, or with another response that ends the connection.
 
 use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response};
 use ringwire_proto::{accept_response, is_head_request};

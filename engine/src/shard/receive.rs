@@ -1,5 +1,5 @@
-//! Bytes to events to callbacks: what happens with everything a peer sends.
-//! How a connection ends is `closing.rs`.
+//! Input of a connection: bytes are parsed into events, and events become callbacks or answers.
+//! The end of a connection is in `closing.rs`.
 
 use ringwire_proto::{Close, CloseCode, Event, Events, IncomingLimits, Message};
 

@@ -1,5 +1,5 @@
-//! Sends and re-armed receives: what a tick hands to the driver when its callbacks are done.
-//! One send per connection is in flight; what is queued meanwhile goes with the next.
+//! Sends, and receives that are armed again: the operations that a tick gives to the driver after
+//! its callbacks. One send per connection is in flight; later frames go out with the next one.
 
 use ringwire_proto::{CloseCode, Room};
 

@@ -1,6 +1,7 @@
-//! Connections beyond `connections_max` or the descriptors: requests that end (`/health`,
-//! `/metrics`) are answered all the same, an upgrade gets 503 and `Retry-After`. A few at a time,
-//! each for a short time; whoever comes meanwhile waits in the kernel's backlog.
+//! Admission of accepted sockets, and connections beyond `connections_max` or the descriptor limit.
+//! Such a connection gets an answer to a plain request (`/health`, `/metrics`), and 503 with
+//! `Retry-After` to an upgrade. Few are served at once, each for a short time; the others wait in
+//! the kernel's backlog.
 
 use ringwire_proto::{CloseCode, Response};
 

@@ -1,5 +1,5 @@
-//! What a message of the simulated handlers says of itself at its start: who sent it, the
-//! how-manieth it is, and whom it is for. Never knows what became of it.
+//! The label at the start of each message of the simulated handlers: its sender, its number, and
+//! its recipients.
 
 use std::fmt;
 

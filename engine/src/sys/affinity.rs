@@ -1,5 +1,4 @@
-//! Which CPUs this process may run on, and pinning a thread to one of them.
-//! Never changes the process's own set, only the calling thread's.
+//! The CPUs that this process may use, and pinning the calling thread to one of them.
 
 use std::io;
 use std::mem;

@@ -1,5 +1,6 @@
-//! What the kernel holds of a TCP connection in either direction (tcp(7): `SIOCINQ`,
-//! `SIOCOUTQ`). Asked only when a deadline is about to end the connection.
+//! The bytes of a TCP connection that the kernel holds: unread input (`SIOCINQ`) and
+//! unacknowledged output (`SIOCOUTQ`; both in tcp(7)). Used when a deadline is about to end a
+//! connection, when the engine pings it, and when it starts to close.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

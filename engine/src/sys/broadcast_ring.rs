@@ -1,11 +1,10 @@
-//! One shard publishes, every other shard reads: a bounded ring with a cursor per reader.
+//! A bounded ring: one shard publishes, every other shard reads with its own cursor.
 //!
-//! Sound because a slot is written only when no reader may look at it: every cursor has
-//! passed it or is *evicted*. A reader that is a whole lap or too many bytes behind is
-//! evicted the moment the publisher needs the room, unless it is reading right then; it
-//! learns on its next read how many entries it lost. The publisher never waits, the ring
-//! never grows, and an entry everybody has read is dropped. This file never knows what an
-//! entry means.
+//! It is sound because an entry is written only when no reader can read it: every cursor has passed
+//! it or is *evicted*. A reader that is a whole ring or too many bytes behind is evicted when the
+//! publisher needs the room, unless it is reading at that moment. Its next read tells it how many
+//! entries it lost. The publisher does not wait, the ring does not grow, and an entry that all
+//! readers have read is dropped. The ring knows nothing of what an entry contains.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,10 +1,9 @@
 //! The provided-buffer ring: receive buffers the kernel picks from, one ring per shard.
 //!
-//! Every buffer is in exactly one place: provided to the kernel, leased to the shard, or
-//! spare. Only a small hot set is provided at first; it doubles each time the kernel ran
-//! out (`ENOBUFS`), so a quiet server touches few pages and a busy one is not starved.
-//! Never decides what happens to a connection.
-//! (io_uring_provided_buffers(7); kernel 5.19.)
+//! Every buffer is in exactly one place: provided to the kernel, leased to the shard, or spare. At
+//! first only a small set is provided. It doubles each time the kernel runs out of buffers
+//! (`ENOBUFS`), and shrinks again after a quiet time. So a quiet server touches few pages, and a
+//! busy one does not starve. (io_uring_provided_buffers(7); kernel 5.19.)
 
 use std::io;
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! A cheap monotonic clock for deadlines. Never used to measure.
+//! A cheap monotonic clock for deadlines. It is too coarse for measurements.
 
 use std::mem;
 

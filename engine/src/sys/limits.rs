@@ -1,5 +1,5 @@
 //! Resource limits of the process: descriptors, and the locked memory that rings are charged to.
-//! Only the soft limit is ever raised, and never beyond the hard one.
+//! The soft limit is raised to the hard limit.
 
 use std::mem;
 use std::sync::Mutex;

@@ -1,5 +1,4 @@
-//! Listening sockets: one per shard on each address (SO_REUSEPORT).
-//! Never accepts: that is the ring's.
+//! Listening sockets: one per shard and address (SO_REUSEPORT). The ring accepts.
 
 use std::io;
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};

@@ -1,8 +1,8 @@
 //! All contact with the kernel, and the only unsafe code of Ringwire.
 //!
-//! Each file wraps one thing so that its callers cannot break it: whatever is unsafe is
-//! justified inside the same file. An assumption about the kernel that turns out wrong
-//! panics; it never becomes undefined behaviour.
+//! Each file wraps one mechanism with a safe interface, and justifies its unsafe code within the
+//! file. An assumption about the kernel that turns out wrong causes a panic, not undefined
+//! behaviour.
 
 #![allow(unsafe_code)]
 // Parts of it are public for tools only (feature `driver`).

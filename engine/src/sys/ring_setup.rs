@@ -1,5 +1,5 @@
-//! Setting a ring up: which flags, how large, what the kernel must have, and why it may say no.
-//! Never used again once a shard runs.
+//! Setting up an io_uring: its flags, its size, the features it needs, and the errors. Used only
+//! while a server starts.
 
 use std::io;
 use std::os::fd::RawFd;

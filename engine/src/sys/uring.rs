@@ -1,8 +1,9 @@
-//! The io_uring driver: one ring, one thread, one `io_uring_enter` a tick.
+//! The io_uring driver: one ring, one thread, one `io_uring_enter` per tick (more only if more
+//! entries are queued than the submission queue holds).
 //!
-//! It turns [`Driver`] calls into submission entries and completion entries into
-//! [`Completion`]s, and owns every byte the kernel may read or write. It never knows what
-//! a connection is doing. Kernel floor: 6.1.
+//! It turns [`Driver`] calls into submission entries, and completion entries into [`Completion`]s.
+//! It owns every byte that the kernel may read or write. It knows nothing of the state of a
+//! connection. Oldest kernel: 6.1.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,5 +1,5 @@
-//! An eventfd by which a thread that has no ring wakes a shard.
-//! Never carries data: the woken shard looks at its queues.
+//! An eventfd by which a thread without a ring wakes a shard. It carries no data: the shard then
+//! checks its queues.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -1,5 +1,5 @@
-//! Every interleaving, by loom: `RUSTFLAGS="--cfg ringwire_loom" cargo test --release -p
-//! ringwire --lib loom`. Its cells notice a slot that is written while it is read.
+//! Checks every interleaving with loom: `RUSTFLAGS="--cfg ringwire_loom" cargo test --release -p
+//! ringwire --lib loom`. Loom's cells detect an entry that is written while it is read.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! What nobody sees from outside: completions of operations that only a race makes fail, and
-//! how much one tick brings.
+//! Behaviour that tests over sockets cannot see: operations that fail only in a race, and the
+//! bound of one tick.
 
 use std::fs::File;
 use std::io::Write;
