@@ -5,6 +5,7 @@
 mod harness;
 
 use std::net::Shutdown;
+use std::time::Duration;
 
 use harness::recorder::{Acts, Call, Calls, recorded};
 use harness::{RawClient, TestServer, binary, close, frame, handshake, ping, text, wait_until};
@@ -262,6 +263,9 @@ fn a_refused_peer_that_never_stops_sending_is_cut_off() {
             println!("behind {:?}: {name}", String::from_utf8_lossy(request));
             let mut client = server.connect();
             client.send(request);
+            // A peer whose window was closed when it was cut off may be told only after a minute
+            // (`tcp_fin_timeout`): it is the server that must have let go of it.
+            client.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
             let is_cut_off = (0..256).any(|_| client.try_send(chunk).is_err());
             assert!(is_cut_off, "hundreds of megabytes behind a request");
             server.wait_until_empty();
