@@ -529,6 +529,16 @@ impl<S> Session<S> {
         u64::from(acknowledged) > least
     }
 
+    /// The peer has acknowledged enough since this was asked last. What was acknowledged is counted
+    /// once, so every deadline that it counts for begins anew.
+    pub(crate) fn note_progress(&mut self, core: &Core) {
+        let now_ms = core.now_ms as u32;
+        (self.progress_ms, self.pinged_ms, self.heard_ms) = (now_ms, now_ms, now_ms);
+        if matches!(self.stage, Stage::Closing | Stage::Draining) {
+            self.since_ms = now_ms;
+        }
+    }
+
     /// The application or the server closes the connection. One that is about to be failed for
     /// a full write buffer is closed for that: the peer must not take what it got for everything.
     pub(crate) fn close(&mut self, core: &mut Core, code: CloseCode, reason: &str) {

@@ -95,7 +95,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         // Anew from here, if the connection goes on.
         *since_ms = self.core.now_ms as u32;
         let unacknowledged_bytes = D::unacknowledged_bytes(&session.socket);
-        session.has_progressed(&self.core, unacknowledged_bytes, elapsed_ms)
+        let has_progressed = session.has_progressed(&self.core, unacknowledged_bytes, elapsed_ms);
+        if has_progressed {
+            session.note_progress(&self.core);
+        }
+        has_progressed
     }
 
     fn ping(&mut self, key: Key) {
@@ -103,10 +107,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             return;
         };
         let session = &mut slot.session;
+        // For the pong counts what is acknowledged from here on; for a write under way, what has
+        // been until here.
+        let elapsed_ms = self.core.elapsed_ms(session.progress_ms);
+        let unacknowledged_bytes = D::unacknowledged_bytes(&session.socket);
+        if session.has_progressed(&self.core, unacknowledged_bytes, elapsed_ms) {
+            session.progress_ms = self.core.now_ms as u32;
+        }
         session.pinged = true;
         session.pinged_ms = self.core.now_ms as u32;
-        // What is acknowledged from here on is.
-        session.owed_bytes = D::unacknowledged_bytes(&session.socket);
         session.heartbeat(&mut self.core);
         // The pong's deadline, unless something else is due before it.
         let next = due(session, &self.core);

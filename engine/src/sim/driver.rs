@@ -77,6 +77,8 @@ struct Send {
     key: Key,
     outbound: Outbound,
     offset: usize,
+    /// When its first byte was queued.
+    since_ms: u64,
     /// Before that the socket is not found writable, whatever room there is.
     not_before_ms: u64,
 }
@@ -87,6 +89,7 @@ struct OpenSocket {
     key: Option<Key>,
     receive: Option<Key>,
     send: Option<Send>,
+    send_since_ms: u64,
     /// It has been shut down both ways: what is in flight ends.
     is_shut_down: bool,
     /// The last completion of the receive, of the send, that waits to be handed out.
@@ -129,6 +132,8 @@ const EPIPE: Errno = Errno(libc::EPIPE);
 /// How late a socket is found writable. Together with the pause of an accept less than the clock
 /// may move while a world comes to rest.
 const WRITABLE_LATE_MS_MAX: usize = 100;
+/// A send for which there is room is over by then.
+const SEND_LATE_MS_MAX: u64 = 200;
 /// How a network fails.
 const BROKEN: [i32; 5] =
     [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENOMEM, libc::EIO];
@@ -235,6 +240,7 @@ impl SimDriver {
             key: None,
             receive: None,
             send: None,
+            send_since_ms: 0,
             is_shut_down: false,
             receive_ends: false,
             send_ends: false,
@@ -341,10 +347,14 @@ impl SimDriver {
         is_over: bool,
         completions: &mut Vec<Completion>,
     ) {
-        if self.strikes(faults.delay) {
+        let now_ms = self.kernel.now_ms.get();
+        let send = self.sockets[&number].send.as_ref();
+        // Not for ever, or one frame would take as long as a deadline.
+        let is_late = send.is_some_and(|send| send.since_ms + SEND_LATE_MS_MAX <= now_ms);
+        if !is_late && self.strikes(faults.delay) {
             return;
         }
-        let short = self.strikes(faults.short_send);
+        let short = !is_late && self.strikes(faults.short_send);
         let socket = self.sockets.get_mut(&number).expect("a socket that is open");
         let Some(send) = &socket.send else { return };
         let mut wire = socket.wire.borrow_mut();
@@ -444,9 +454,8 @@ impl OpenSocket {
                 || wire.client_reset
                 || wire.client_fin
                 || !wire.to_server.is_empty());
-        let is_writable = |send: &Send| {
-            send.not_before_ms <= now_ms && wire.to_client.len() < wire.window_bytes
-        };
+        let is_writable =
+            |send: &Send| send.not_before_ms <= now_ms && wire.to_client.len() < wire.window_bytes;
         let is_over = self.is_shut_down || wire.broken.is_some() || wire.client_reset;
         receive || self.send.as_ref().is_some_and(|send| is_over || is_writable(send))
     }
@@ -509,14 +518,19 @@ impl Driver for SimDriver {
             let (sent, kept) = (run.as_slice().len(), run.bytes.len());
             assert!(2 * sent >= kept, "a reference to {sent} bytes keeps {kept}");
         }
-        let mut not_before_ms = self.kernel.now_ms.get();
+        let now_ms = self.kernel.now_ms.get();
+        let mut not_before_ms = now_ms;
         // Not again for the rest of a short send: that would add up to a deadline.
         if offset == 0 && self.strikes(self.faults().writable_late) {
             not_before_ms += self.dice.between(1, WRITABLE_LATE_MS_MAX) as u64;
         }
         let socket = self.open_socket(socket);
         assert!(socket.send.is_none() && !socket.send_ends, "two sends in flight");
-        socket.send = Some(Send { key, outbound, offset, not_before_ms });
+        if offset == 0 {
+            socket.send_since_ms = now_ms;
+        }
+        let since_ms = socket.send_since_ms;
+        socket.send = Some(Send { key, outbound, offset, since_ms, not_before_ms });
     }
 
     fn shut_down(&mut self, socket: &Socket) {

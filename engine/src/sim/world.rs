@@ -446,7 +446,7 @@ impl World {
     /// while everybody waits, as they do for the pause of an accept, and never as far as a
     /// deadline.
     fn come_to_rest(&mut self) {
-        const ROUNDS: u64 = 6_000;
+        const ROUNDS: u64 = 12_000;
         const ROUNDS_PER_MS: u64 = 32;
         const STILL_MS_MAX: u64 = 400;
         let mut still_ms = 0;
