@@ -2,14 +2,16 @@
 //! every fault the kernel can produce, all drawn from one seed.
 //!
 //! The shards are the very ones that serve; only the driver differs. A run is a world of one
-//! to three shards and a dozen clients, some of them hostile. After every step the rules of
-//! `docs/architecture.md` ("What always holds") are checked; at the end everybody leaves and
-//! everything must be back where it began. What breaks a rule panics with its seed.
+//! to three shards and a dozen clients, some of them hostile or slow. After every step the rules of
+//! `docs/architecture.md` ("What always holds") are checked, and for each connection that a
+//! deadline has ended, that its client had left something undone and that nothing it had sent was
+//! unread. At the end everybody leaves and everything must be back where it began. What breaks a rule panics with its seed.
 //! Nothing here sleeps, opens a socket, or depends on anything but the seed.
 
 mod client;
 mod dice;
 mod driver;
+mod kernel;
 mod label;
 mod model;
 mod wire;
