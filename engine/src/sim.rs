@@ -2,14 +2,16 @@
 //! every fault the kernel can produce, all drawn from one seed.
 //!
 //! The shards are the ones that serve; only the driver differs. A run is a world of one to three
-//! shards and up to a dozen clients, some of which are hostile. After every step the rules of
-//! `docs/architecture.md` ("Invariants") are checked. At the end all clients leave, and everything
-//! must be back where it began. A broken rule panics with its seed. Nothing here sleeps, opens a
-//! socket, or depends on anything but the seed.
+//! shards and up to a dozen clients, some of which are hostile or slow. After every step the rules
+//! of `docs/architecture.md` ("Invariants") are checked, and for each connection that a deadline
+//! has ended, that its client had left something undone and that nothing it had sent was unread.
+//! At the end all clients leave, and everything must be back where it began. A broken rule panics
+//! with its seed. Nothing here sleeps, opens a socket, or depends on anything but the seed.
 
 mod client;
 mod dice;
 mod driver;
+mod kernel;
 mod label;
 mod model;
 mod wire;

@@ -36,7 +36,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         let metrics = &self.core.metrics;
         // A connection is refused or breaks a rule once: what comes behind that is dropped.
         let faults = metrics.handshakes_refused + metrics.violations;
-        assert!(faults <= metrics.connections_accepted, "{faults} faults");
+        let connections = metrics.connections_accepted + metrics.connections_refused;
+        assert!(faults <= connections, "{faults} faults");
         let config = &self.core.config;
         let surplus = self.core.surplus.len();
         assert!(slots - surplus <= config.connections_max, "{slots} connections");
