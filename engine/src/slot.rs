@@ -457,7 +457,11 @@ impl<S> Session<S> {
                 continue;
             }
             let is_whole = frame.as_slice().len() == frame.bytes.len();
-            let frame = if is_whole { Part::Shared(frame) } else { Part::Copied(frame) };
+            // What is to be copied stays so, even if it is alone: the tick still writes there.
+            let frame = match part {
+                Part::Shared(_) if is_whole => Part::Shared(frame),
+                _ => Part::Copied(frame),
+            };
             self.take_part(core, &frame, true);
         }
     }

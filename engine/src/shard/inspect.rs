@@ -129,8 +129,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     }
 
     fn check_overdue(&self, session: &Session<H::State>) {
-        /// Two buckets of the timer wheel, and two rounds of a world that is about to end.
-        const LATE_MS: u32 = 128 + 200;
+        // Two buckets of the timer wheel, and two steps of the clock: larger ones while a world ends.
+        let late_ms = 128 + if self.drain_until_ms.is_some() { 200 } else { 100 };
         let config = &self.core.config;
         let now_ms = self.core.judged_ms as u32;
         if session.in_time.is_asked() {
@@ -138,7 +138,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         }
         let check = |what: &str, timeout_ms: u32, since_ms: u32| {
             let waited_ms = (now_ms.wrapping_sub(since_ms) as i32).max(0) as u32;
-            let is_overdue = timeout_ms > 0 && waited_ms > timeout_ms + LATE_MS;
+            let is_overdue = timeout_ms > 0 && waited_ms > timeout_ms + late_ms;
             assert!(!is_overdue, "{what}: {waited_ms} ms, and {timeout_ms} are allowed");
         };
         match session.stage {

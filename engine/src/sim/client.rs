@@ -27,7 +27,7 @@ const RECEIVE_WINDOW_BYTES: usize = 20_000;
 /// keeps its queue in the kernel short.
 const STEADY_WINDOW_BYTES: usize = 300;
 /// What such a client reads at a time.
-const STEADY_READ_BYTES: usize = 80;
+const STEADY_READ_BYTES: usize = 50;
 /// Who reads as much as this within the shortest deadline is not behind: what the kernels hold, a
 /// control frame, and what the least rate of a run takes.
 const STEADY_BYTES_MIN: usize = 2 * STEADY_WINDOW_BYTES;
@@ -101,7 +101,7 @@ impl Client {
     ) -> (Self, SharedWire) {
         let wire: SharedWire = Rc::default();
         let slow_window = dice.between(100, 3_000);
-        let is_steady = manners == Manners::Polite && dice.chance(20);
+        let is_steady = manners == Manners::Polite && dice.chance(30);
         let window = match manners {
             Manners::Slow => slow_window,
             _ if is_steady => STEADY_WINDOW_BYTES,

@@ -80,6 +80,12 @@ pub(super) struct Model {
     pub(super) sends_dropped: u64,
     /// Connections that deadlines have ended since this was looked at last, with the reason.
     pub(super) timed_out: Vec<(ClientNumber, String)>,
+    /// The most publishes that a connection was told to have missed at once.
+    pub(super) gap_publishes_max: u64,
+    /// Connections failed in the tick under way for what they would have missed.
+    pub(super) failures: usize,
+    /// Callbacks that were told to panic.
+    pub(super) panics: u64,
     /// Some message did not fit into some write buffer.
     pub(super) has_dropped: bool,
     /// The server stops: it closes whom it likes.

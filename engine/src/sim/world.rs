@@ -68,13 +68,14 @@ pub(super) struct World {
     clients: Vec<Client>,
     wires: Vec<SharedWire>,
     clients_max: usize,
+    limits: TickLimits,
     steps: u64,
     /// A shard that is not scheduled until then.
     stuck: Option<(usize, u64)>,
 }
 
 /// A clock that jumps further than any deadline of a run.
-const JUMP_MS: u64 = 7_000;
+const JUMP_MS: u64 = 9_000;
 /// A machine that was stopped. Longer than the longest wait by more than what a shard takes for a
 /// stall: one that is over before the wait is cannot be told from silence.
 const STAND_STILL_MS: u64 = 9_000;
@@ -128,6 +129,7 @@ impl World {
             clients: Vec::new(),
             wires: Vec::new(),
             clients_max,
+            limits,
             steps: 0,
             stuck: None,
         }
@@ -217,8 +219,11 @@ impl World {
         if !is_runnable {
             return;
         }
+        self.model.borrow_mut().failures = 0;
         self.shards[shard].tick_after(wait);
         self.shards[shard].check_deadlines();
+        let failures = self.model.borrow().failures;
+        assert!(failures <= self.limits.endings_max, "{failures} connections failed in one tick");
         self.sleeps[shard] = Sleep::Deciding;
     }
 
@@ -336,6 +341,11 @@ impl World {
         for (number, reason) in std::mem::take(&mut model.timed_out) {
             self.check_timed_out(number, &reason);
         }
+        let lost: u64 = self.shards.iter().map(|shard| shard.metrics().publishes_lost).sum();
+        // One more would be the engine's own, caught with the handler's.
+        let panics: u64 = self.shards.iter().map(|shard| shard.metrics().panics).sum();
+        assert_eq!(panics, model.panics, "callbacks that panicked");
+        assert!(model.gap_publishes_max <= lost, "publishes lost and not counted");
         model.has_dropped |= self.shards.iter().any(|shard| {
             shard.metrics().messages_dropped > 0 || shard.metrics().publishes_lost > 0
         });
@@ -367,7 +377,8 @@ fn draw_config(dice: &Dice) -> Config {
         idle_timeout_ms: *dice.pick(&[0, IDLE_TIMEOUT_MS as u32]),
         ping_interval_ms: *dice.pick(&[0, 1_500]),
         pong_timeout_ms: 1_000,
-        close_timeout_ms: 1_500,
+        // Before the drain is over, and behind it.
+        close_timeout_ms: *dice.pick(&[1_500, 6_000]),
         write_timeout_ms: *dice.pick(&[0, 2_000]),
         write_rate_bytes_min: *dice.pick(&[0, 10]),
         control_frames_burst_max: *dice.pick(&[100, 1_000]),

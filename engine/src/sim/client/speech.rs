@@ -20,9 +20,9 @@ impl Client {
 
     /// A numbered message with one to four commands, whole or in fragments.
     pub(super) fn command(&mut self) {
-        const COMMANDS: [&str; 25] = [
-            "r", "r", "e", "e", "e", "b", "pa", "pa", "pb", "Pa", "oa", "ob", "sa", "sa", "sa",
-            "sb", "sc", "ua", "ub", "g", "pc", "e", "c", "Pac", "!",
+        const COMMANDS: [&str; 27] = [
+            "r", "r", "e", "e", "e", "b", "pa", "pa", "pb", "Pa", "La", "rpaLaepa", "oa", "ob",
+            "sa", "sa", "sa", "sb", "sc", "ua", "ub", "g", "pc", "e", "c", "Pac", "!",
         ];
         self.messages += 1;
         // Closing and panicking are rare.

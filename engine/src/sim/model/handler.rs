@@ -81,6 +81,7 @@ impl Handler for ModelHandler {
         if model.overflow_closes || gap.publishes == 0 {
             model.violate(format!("client {client}: a gap that was none of its business"));
         }
+        model.gap_publishes_max = model.gap_publishes_max.max(gap.publishes);
         // Whatever other shards have published so far may be what is missing.
         let tenant = model.tenants.entry(client).or_default();
         let from_afar = tenant.due_from_afar.iter_mut();
@@ -98,6 +99,12 @@ impl Handler for ModelHandler {
         {
             let mut model = self.model.borrow_mut();
             model.closes += 1;
+            if code == CloseCode::TRY_AGAIN_LATER && !reason.is_empty() {
+                model.failures += 1;
+            }
+            if reason == "publishes lost" {
+                model.gap_publishes_max = model.gap_publishes_max.max(1);
+            }
             if reason.ends_with("timeout") {
                 model.timed_out.push((client, reason.to_owned()));
             }
@@ -140,6 +147,7 @@ impl ModelHandler {
             'e' => self.send_new(conn, client, 5),
             'b' => self.send_new(conn, client, 700),
             'p' => self.publish(conn, commands.next().unwrap_or('a'), 8, None),
+            'L' => self.publish(conn, commands.next().unwrap_or('a'), 4_200, None),
             'P' => self.publish(conn, commands.next().unwrap_or('a'), 600, None),
             'o' => self.publish(conn, commands.next().unwrap_or('a'), 8, Some(client)),
             's' => {
@@ -178,7 +186,10 @@ impl ModelHandler {
                 self.check_unsent(conn, client, is_queued, 2 + 3);
             }
             // Without the panic hook: it would print.
-            '!' => std::panic::resume_unwind(Box::new("told to")),
+            '!' => {
+                self.model.borrow_mut().panics += 1;
+                std::panic::resume_unwind(Box::new("told to"))
+            }
             _ => {}
         }
     }
