@@ -579,6 +579,8 @@ impl<S> Session<S> {
     pub(crate) fn enter_closing(&mut self, core: &mut Core) {
         self.stage = Stage::Closing;
         self.since_ms = core.now_ms as u32;
+        // A write under way too: what was acknowledged for it until here is not counted below.
+        self.progress_ms = core.now_ms as u32;
         // What the peer acknowledges from here on is progress. Little has been acknowledged soon.
         self.owed_bytes = match self.owed_bytes {
             0..=1_024 => 0,
