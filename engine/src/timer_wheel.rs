@@ -128,6 +128,14 @@ impl TimerWheel {
         self.links.get(slot as usize).is_some_and(|link| link.bucket != UNSCHEDULED)
     }
 
+    /// When the slot's deadline fires at the latest, if it has one.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn scheduled_ms(&self, slot: u32) -> Option<u64> {
+        let bucket = self.links.get(slot as usize)?.bucket;
+        let ahead = (bucket != UNSCHEDULED).then(|| self.distance(bucket as usize))?;
+        Some((self.passed + ahead as u64) * BUCKET_MS)
+    }
+
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.links.iter().all(|link| link.bucket == UNSCHEDULED) && self.first_occupied().is_none()

@@ -101,6 +101,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             "nothing will be received any more"
         );
         assert!(self.core.timers.is_scheduled(session.key.slot), "no deadline");
+        self.check_schedule(session);
         if !session.sending && session.writes.is_waiting() {
             assert!(session.dirty, "bytes that nobody will send");
         }
@@ -113,6 +114,22 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         }
         let (unsent_shared, kept) = session.writes.shared_bytes();
         assert!(kept <= 8 * unsent_shared + 8_192, "{kept} bytes kept for {unsent_shared}");
+    }
+
+    /// A handshake and an end are looked at when they are due and not later. Says nothing of one that
+    /// has been put off, to be looked at again at once.
+    fn check_schedule(&self, session: &Session<H::State>) {
+        let config = &self.core.config;
+        let timeout_ms = match session.stage {
+            Stage::Opening => config.handshake_timeout_ms,
+            Stage::Closing | Stage::Draining => config.close_timeout_ms,
+            Stage::Open | Stage::Dying => return,
+        };
+        let now_ms = self.core.now_ms;
+        let elapsed_ms = (now_ms as u32).wrapping_sub(session.since_ms);
+        let due_ms = (now_ms - u64::from(elapsed_ms) + u64::from(timeout_ms)).max(now_ms);
+        let at_ms = self.core.timers.scheduled_ms(session.key.slot).expect("checked just before");
+        assert!(at_ms <= due_ms + 128, "due at {due_ms}, to be looked at at {at_ms}");
     }
 
     /// The rule that holds right after a tick: nothing is overdue. Says when, not what then; it
