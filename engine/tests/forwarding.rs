@@ -31,7 +31,13 @@ fn server_frame(payload: Vec<u8>) -> ServerFrame {
 
 /// More than what one connection may have unsent by default.
 fn roomy() -> Config {
-    Config { write_bytes_max: 64 << 20, ..Config::default() }
+    Config {
+        write_bytes_max: 64 << 20, // However slow the machine: peers here read late.
+        ping_interval_ms: 0,
+        idle_timeout_ms: 0,
+        write_timeout_ms: 0,
+        ..Config::default()
+    }
 }
 
 /// Around the shortest message that is forwarded, the length forms, and a receive buffer's end.

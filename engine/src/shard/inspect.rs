@@ -171,8 +171,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
                 }
                 if session.sending {
                     // A stalled send is looked for once per timeout. Before one is ended, what had
-                    // come is read, which takes up to a timeout more with buffers as small as here.
-                    check("write", 3 * config.write_timeout_ms, session.progress_ms);
+                    // come is read, which takes up to two timeouts more with buffers as small as here.
+                    check("write", 4 * config.write_timeout_ms, session.progress_ms);
                 }
                 if !session.pinged {
                     check("ping", config.ping_interval_ms, session.heard_ms);
