@@ -56,7 +56,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     fn fire(&mut self, key: Key, due: Due) {
         match due {
             Due::In(ms) => {
-                self.connections.tenant_mut(key.slot).session.in_time = InTime::default();
+                let session = &mut self.connections.tenant_mut(key.slot).session;
+                if session.in_time.is_asked() {
+                    session.in_time = InTime::default();
+                    // It was put off, and what was acknowledged meanwhile counts as well.
+                    let unacknowledged_bytes = D::unacknowledged_bytes(&session.socket);
+                    if session.behind && session.note_progress(&self.core, unacknowledged_bytes) {
+                        session.renew_deadlines(&self.core);
+                    }
+                }
                 // From the time by which it was judged: that may be behind the clock.
                 self.core.timers.schedule(key.slot, self.core.judged_ms + u64::from(ms));
             }
