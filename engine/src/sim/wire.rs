@@ -113,7 +113,7 @@ impl Faults {
             accept_exhausted: percent(&[5, 30]),
             cancel_late: percent(&[30, 80]),
             broken: percent(&[1, 3]),
-            hand_out_late: percent(&[20, 60, 90]),
+            hand_out_late: percent(&[60, 90]),
             reset: percent(&[1, 4]),
             clock_jump: percent(&[1, 5]),
             hostile: percent(&[10, 40]),
