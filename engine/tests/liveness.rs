@@ -7,24 +7,8 @@ mod harness;
 use std::time::Duration;
 
 use harness::recorder::{Acts, recorded};
-use harness::{ServerFrame, binary, frame, ping, text};
+use harness::{NEVER_MS, ServerFrame, binary, frame, patient, ping, text};
 use ringwire::Config;
-
-/// Beyond every test's patience.
-const NEVER_MS: u32 = 600_000;
-
-/// Without any deadline that could fire.
-fn patient() -> Config {
-    Config {
-        handshake_timeout_ms: NEVER_MS,
-        message_timeout_ms: 0,
-        idle_timeout_ms: 0,
-        ping_interval_ms: 0,
-        write_timeout_ms: 0,
-        close_timeout_ms: NEVER_MS,
-        ..Config::default()
-    }
-}
 
 #[test]
 fn floods_of_control_frames() {

@@ -8,23 +8,10 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
-use harness::{PATIENCE, RawClient, ServerFrame, TestServer, binary, ping, text, wait_until};
+use harness::{
+    NEVER_MS, PATIENCE, RawClient, ServerFrame, TestServer, binary, patient, ping, text, wait_until,
+};
 use ringwire::{CloseCode, Config, Conn, Handler, Message, Overflow};
-
-const NEVER_MS: u32 = 600_000;
-
-/// No other deadline than those that a test sets.
-fn patient() -> Config {
-    Config {
-        handshake_timeout_ms: NEVER_MS,
-        message_timeout_ms: 0,
-        idle_timeout_ms: 0,
-        ping_interval_ms: 0,
-        write_timeout_ms: 0,
-        close_timeout_ms: NEVER_MS,
-        ..Config::default()
-    }
-}
 
 /// Echoes, but for some orders: `fill` sends much, `close` closes with 4000, `join` subscribes and
 /// `publish` publishes.

@@ -11,29 +11,15 @@ use std::time::Duration;
 
 use harness::process::ServerProcess;
 use harness::{
-    PATIENCE, RawClient, ServerFrame, TestServer, close, frame, handshake, ping, text, wait_until,
+    NEVER_MS, PATIENCE, RawClient, ServerFrame, TestServer, close, frame, handshake, patient, ping,
+    text, wait_until,
 };
 use ringwire::{CloseCode, Config, Conn, Handler, Message};
-
-const NEVER_MS: u32 = 600_000;
 
 /// The deadline under test. Far more than a client here takes to get ready.
 const DEADLINE_MS: u32 = 3_000;
 /// How long the server stands still: longer than any deadline that was armed before.
 const STILL: Duration = Duration::from_millis(4_000);
-
-/// No other deadline than those that a test sets.
-fn patient() -> Config {
-    Config {
-        handshake_timeout_ms: NEVER_MS,
-        message_timeout_ms: 0,
-        idle_timeout_ms: 0,
-        ping_interval_ms: 0,
-        write_timeout_ms: 0,
-        close_timeout_ms: NEVER_MS,
-        ..Config::default()
-    }
-}
 
 /// More than the kernel holds of one connection.
 const FILL_BYTES: usize = 30_000_000;

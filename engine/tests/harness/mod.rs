@@ -22,6 +22,22 @@ pub mod requests;
 /// same with FIN), and then it is the next ping that finds the peer gone.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A deadline beyond every test's patience.
+pub const NEVER_MS: u32 = 600_000;
+
+/// No other deadline than those that a test sets.
+pub fn patient() -> Config {
+    Config {
+        handshake_timeout_ms: NEVER_MS,
+        message_timeout_ms: 0,
+        idle_timeout_ms: 0,
+        ping_interval_ms: 0,
+        write_timeout_ms: 0,
+        close_timeout_ms: NEVER_MS,
+        ..Config::default()
+    }
+}
+
 /// Sends every message back, and leaves everything else as it is by default.
 pub struct Echo;
 
