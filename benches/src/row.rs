@@ -46,12 +46,14 @@ pub enum Kind {
 }
 
 /// Every row.
-pub const ROWS: [Row; 12] = [
+pub const ROWS: [Row; 14] = [
     echo("echo-64", "64 B × 100 connections, 1 in flight", 64, 100, 1),
     echo("echo-512", "512 B × 1,000 connections, 1 in flight", 512, 1_000, 1),
     echo("echo-64-16", "64 B × 100 connections, 16 in flight", 64, 100, 16),
     echo("echo-16k", "16 KiB × 10 connections, 1 in flight", 16 << 10, 10, 1),
+    echo("echo-64k", "64 KiB × 10 connections, 1 in flight", 64 << 10, 10, 1),
     echo("echo-256k", "256 KiB × 10 connections, 1 in flight", 256 << 10, 10, 1),
+    echo("echo-1m", "1 MiB × 10 connections, 1 in flight", 1 << 20, 10, 1),
     row("rate", "64 B × 1,000 connections at a fixed rate", Kind::Rate),
     row("churn", "connect, upgrade, one echo, reset; 100 at a time", Kind::Churn),
     row("broadcast", "64 B to 1,000 connections, 1 in flight", Kind::Broadcast { in_flight: 1 }),

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 #[cfg(feature = "driver")]
-pub use crate::sys::{Listener, RingConfig, RingError, UringDriver, pin_to};
+pub use crate::sys::{EpollDriver, Listener, RingConfig, RingError, UringDriver, pin_to};
 
 /// Names one tenant of one slot: a completion for an earlier tenant does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +58,11 @@ impl Token {
     /// For operations that belong to the shard and not to a slot.
     pub(crate) const fn of_shard(operation: Operation) -> Self {
         Self::new(operation, Key { slot: 0, generation: 0 })
+    }
+
+    /// Of a listener, whose index stands in the place of the slot.
+    pub(crate) const fn of_listener(index: usize) -> Self {
+        Self::new(Operation::Accept, Key { slot: index as u32, generation: 0 })
     }
 
     pub(crate) const fn encode(self) -> u64 {

@@ -80,7 +80,8 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    /// Whether io_uring itself is unavailable here, so that tests may skip.
+    /// Whether the reason is that io_uring does not work here.
+    /// [`DriverChoice::Auto`](crate::DriverChoice::Auto) takes epoll then.
     #[must_use]
     pub fn is_io_uring_unavailable(&self) -> bool {
         matches!(
@@ -88,8 +89,16 @@ impl SetupError {
             Self::Missing
                 | Self::ForbiddenBySeccomp
                 | Self::ForbiddenBySysctl { .. }
+                | Self::LockedMemory { .. }
                 | Self::KernelTooOld { .. }
         )
+    }
+
+    pub(crate) fn from_epoll(error: RingError) -> Self {
+        match error {
+            RingError::Refused { step, source } => Self::Machine { step, source },
+            RingError::TooOld { missing } => Self::KernelTooOld { missing },
+        }
     }
 
     /// `locked_memory` is what the smallest rings of all shards need and the limit they are charged
@@ -103,7 +112,7 @@ impl SetupError {
             RingError::TooOld { missing } => Self::KernelTooOld { missing },
             RingError::Refused { step, source } => match source.raw_os_error() {
                 Some(libc::ENOSYS) => Self::Missing,
-                Some(libc::EPERM) => match sysctl {
+                Some(libc::EPERM | libc::EACCES) => match sysctl {
                     Some(value @ 1..) => Self::ForbiddenBySysctl { value },
                     _ => Self::ForbiddenBySeccomp,
                 },
@@ -247,8 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn tests_may_skip_only_where_io_uring_is_not_to_be_had() {
-        assert!(refused(libc::EPERM, Some(1)).is_io_uring_unavailable());
-        assert!(!refused(libc::ENOMEM, Some(0)).is_io_uring_unavailable());
+    fn epoll_is_taken_only_where_io_uring_is_not_to_be_had() {
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS, libc::ENOMEM] {
+            assert!(refused(errno, Some(1)).is_io_uring_unavailable(), "{errno}");
+        }
+        assert!(!refused(libc::EMFILE, Some(0)).is_io_uring_unavailable());
+        let source = io::Error::from_raw_os_error(libc::EPERM);
+        let error = SetupError::from_epoll(RingError::Refused { step: "epoll_create1", source });
+        assert!(!error.is_io_uring_unavailable());
     }
 }

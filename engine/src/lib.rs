@@ -1,15 +1,16 @@
-//! A WebSocket engine for Linux io_uring: one thread per core, and a few callbacks for the
-//! application.
+//! A WebSocket engine for Linux, on io_uring or epoll: one thread per core, and a few callbacks for
+//! the application.
 //!
 //! # The model
 //!
 //! - A [`Server`] runs one **shard** per core. A shard is a thread with its own listener, its own
-//!   io_uring, its own connections and its own [`Handler`] value. Shards share only bounded queues,
+//!   driver (an io_uring, or an epoll instance where io_uring is barred: [`DriverChoice`]), its own
+//!   connections and its own [`Handler`] value. Shards share only bounded queues,
 //!   so a handler needs no lock and need not be `Send`.
 //! - Each callback gets a [`Conn`] and, for input, a [`Message`]. The message's bytes usually lie
 //!   in the buffer that the kernel filled. They are valid until the callback returns.
 //! - A shard works in **ticks**. Everything that callbacks send goes out at the end of the tick:
-//!   one system call submits the sends of all connections and waits for more input.
+//!   on io_uring one system call submits the sends of all connections and waits for more input.
 //! - Write buffers are bounded. [`Conn::send`] returns whether a message was queued.
 //! - Connections subscribe to **topics**. A publish reaches every subscriber on every shard; its
 //!   frame is encoded once.
@@ -37,8 +38,7 @@
 //! # What it does not do
 //!
 //! It has no TLS (use a proxy in front), no compression and no HTTP/2. Plain HTTP is one request
-//! without a body per connection. It has no fallback for kernels without io_uring:
-//! [`Builder::start`] then returns an error that names the cause and the remedy.
+//! without a body per connection.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -57,6 +57,7 @@ pub mod driver;
 #[cfg(not(feature = "driver"))]
 #[allow(unreachable_pub, dead_code)]
 mod driver;
+mod driver_choice;
 mod error;
 mod forward;
 mod handle;
@@ -83,6 +84,7 @@ mod write_buffer;
 
 pub use config::{Config, Overflow};
 pub use conn::{Conn, ConnId, InvalidConnId, SendStatus};
+pub use driver_choice::{DriverChoice, DriverKind, InvalidDriver};
 pub use error::{HandleError, SetupError};
 pub use handle::Handle;
 pub use handler::{Gap, Handler, Upgrade};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::descriptors::Descriptors;
+use crate::driver_choice::{DriverChoice, DriverKind};
 use crate::error::SetupError;
 use crate::handle::Handle;
 use crate::handler::Handler;
@@ -18,7 +19,7 @@ use crate::shard::{Links, Publication};
 use crate::starting::{Plan, check_memory, size_rings, start_threads};
 use crate::sys::{Listener, Publisher, Reader, Waker, broadcast_ring, listen, raise_limits};
 
-/// A WebSocket server: one shard per core, each a thread with its own listeners, io_uring and
+/// A WebSocket server: one shard per core, each a thread with its own listeners, driver and
 /// handler.
 #[derive(Debug)]
 pub struct Server;
@@ -26,7 +27,13 @@ pub struct Server;
 impl Server {
     /// Returns a builder with the defaults. [`Builder::run`] or [`Builder::start`] starts it.
     pub fn builder() -> Builder {
-        Builder { listen: Vec::new(), shards: None, pin: Pin::Off, config: Config::default() }
+        Builder {
+            listen: Vec::new(),
+            shards: None,
+            pin: Pin::Off,
+            driver: DriverChoice::Auto,
+            config: Config::default(),
+        }
     }
 }
 
@@ -37,6 +44,7 @@ pub struct Builder {
     listen: Vec<String>,
     shards: Option<usize>,
     pin: Pin,
+    driver: DriverChoice,
     config: Config,
 }
 
@@ -67,6 +75,13 @@ impl Builder {
     /// Whether shards are pinned to CPUs. Default [`Pin::Off`].
     pub fn pin(mut self, pin: Pin) -> Self {
         self.pin = pin;
+        self
+    }
+
+    /// Which driver the shards run on. Default [`DriverChoice::Auto`]: io_uring where it works, else
+    /// epoll. [`Running::driver`] says which one it became.
+    pub fn driver(mut self, driver: DriverChoice) -> Self {
+        self.driver = driver;
         self
     }
 
@@ -117,7 +132,7 @@ impl Builder {
         let links = join_shards(&mailboxes, &self.config);
         let server = links[0].server;
         let plan = Plan {
-            ring: size_rings(&self.config, shards),
+            ring: size_rings(self.driver, &self.config, shards),
             config: self.config,
             shards,
             cpus,
@@ -126,9 +141,11 @@ impl Builder {
             make,
             memory: Mutex::new(()),
         };
-        let threads = start_threads(plan, by_shard(groups, shards), links)?;
-        tracing::info!(?local_addrs, shards, "serving");
-        Ok(Running { local_addrs, shards, handle: Handle::new(mailboxes, server), threads })
+        let (driver, threads) =
+            start_threads(self.driver, plan, by_shard(groups, shards), links)?;
+        tracing::info!(?local_addrs, shards, %driver, "serving");
+        let handle = Handle::new(mailboxes, server);
+        Ok(Running { local_addrs, shards, driver, handle, threads })
     }
 
     /// A group of listeners for each address, one of the group for each shard.
@@ -147,6 +164,7 @@ impl Builder {
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
     shards: usize,
+    driver: DriverKind,
     handle: Handle,
     threads: Vec<JoinHandle<()>>,
 }
@@ -168,6 +186,12 @@ impl Running {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards
+    }
+
+    /// The driver that the shards run on.
+    #[must_use]
+    pub fn driver(&self) -> DriverKind {
+        self.driver
     }
 
     /// Returns a handle, by which other threads reach the server.

@@ -1,8 +1,7 @@
-//! Starts the threads of a server in steps that all shards take together: first every ring, then
+//! Starts the threads of a server in steps that all shards take together: first every driver, then
 //! every handler, then every accept. If one shard fails at a step, all threads end and the ports
-//! are free again.
+//! are free again. If io_uring fails at the first step, epoll may be tried in its place.
 
-use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
@@ -10,14 +9,15 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use crate::config::{Config, DESCRIPTORS_RESERVED, SURPLUS_MAX};
 use crate::connections::Connections;
 use crate::descriptors::{Descriptors, connections_within};
+use crate::driver_choice::{DriverChoice, DriverKind};
 use crate::error::{SetupError, io_uring_disabled};
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
 use crate::pin::SHARD_THREAD_PREFIX;
 use crate::shard::{Links, Shard};
 use crate::sys::{
-    Listener, Peer, RingConfig, UringDriver, descriptors_max, fit_rings, locked_memory_bytes_max,
-    pin_to, ring_bytes_min,
+    EpollDriver, KernelDriver, Listener, RingConfig, UringDriver, Waker, descriptors_max, fit_rings,
+    locked_memory_bytes_max, pin_to, ring_bytes_min,
 };
 use crate::timer_wheel::TimerWheel;
 
@@ -37,8 +37,11 @@ pub(crate) struct Plan<F> {
 }
 
 /// The sizes of all rings, so that they fit into the locked memory together.
-pub(crate) fn size_rings(config: &Config, shards: usize) -> RingConfig {
+pub(crate) fn size_rings(choice: DriverChoice, config: &Config, shards: usize) -> RingConfig {
     let asked = config.ring();
+    if choice == DriverChoice::Epoll {
+        return asked;
+    }
     let Some(limit_bytes) = locked_memory_bytes_max() else { return asked };
     let fit = fit_rings(asked, shards, limit_bytes);
     if fit.completion_entries < asked.completion_entries {
@@ -55,35 +58,44 @@ pub(crate) fn size_rings(config: &Config, shards: usize) -> RingConfig {
 }
 
 /// What a shard's thread reports, in this order.
-enum Step {
-    /// A descriptor of its ring.
-    HasRing(OwnedFd),
+enum Step<D: KernelDriver> {
+    HasDriver(D::Door),
     HasHandler,
     Accepts,
 }
 
 /// What a shard's thread waits for after each step but the last. One that hears nothing ends.
-enum Sign {
-    MakeHandler(Vec<Peer>),
+enum Sign<D: KernelDriver> {
+    MakeHandler(Box<Part<D>>),
     Accept,
 }
 
-type Report = (usize, Result<Step, SetupError>);
-
-/// Reports for a shard, also that its thread panics.
-struct Reporter {
-    shard: usize,
-    reports: Sender<Report>,
+/// What a shard serves with, once all drivers are open.
+struct Part<D: KernelDriver> {
+    listeners: Vec<Listener>,
+    links: Links,
+    doors: Doors<D>,
 }
 
-impl Reporter {
-    fn report(&self, step: Result<Step, SetupError>) {
+/// How to wake each shard, by index.
+type Doors<D> = Arc<[(Arc<<D as KernelDriver>::Door>, Arc<Waker>)]>;
+
+type Report<D> = (usize, Result<Step<D>, SetupError>);
+
+/// Reports for a shard, also that its thread panics.
+struct Reporter<D: KernelDriver> {
+    shard: usize,
+    reports: Sender<Report<D>>,
+}
+
+impl<D: KernelDriver> Reporter<D> {
+    fn report(&self, step: Result<Step<D>, SetupError>) {
         // Nobody listens any more if another shard has failed.
         let _ = self.reports.send((self.shard, step));
     }
 }
 
-impl Drop for Reporter {
+impl<D: KernelDriver> Drop for Reporter<D> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.report(Err(SetupError::ShardPanicked { shard: self.shard }));
@@ -92,47 +104,94 @@ impl Drop for Reporter {
 }
 
 /// The threads on their way.
-struct Starting {
+struct Starting<D: KernelDriver> {
     threads: Vec<JoinHandle<()>>,
-    signs: Vec<Sender<Sign>>,
-    reports: Receiver<Report>,
+    signs: Vec<Sender<Sign<D>>>,
+    reports: Receiver<Report<D>>,
 }
 
 /// Starts the threads, and returns when every shard accepts connections.
 pub(crate) fn start_threads<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
+    choice: DriverChoice,
     plan: Plan<F>,
     listeners: Vec<Vec<Listener>>,
     links: Vec<Links>,
-) -> Result<Vec<JoinHandle<()>>, SetupError> {
+) -> Result<(DriverKind, Vec<JoinHandle<()>>), SetupError> {
     let plan = Arc::new(plan);
-    let (report, reports) = channel();
-    let mut starting = Starting { threads: Vec::new(), signs: Vec::new(), reports };
-    let started =
-        starting.spawn(&plan, listeners, links, &report).and_then(|()| starting.take_steps(&plan));
-    match started {
-        Ok(()) => Ok(starting.threads),
+    if choice != DriverChoice::Epoll {
+        match start_on::<H, F, UringDriver>(&plan, listeners, links) {
+            Err(NotStarted { error, unused: Some((listeners, links)) })
+                if choice == DriverChoice::Auto && error.is_io_uring_unavailable() =>
+            {
+                tracing::warn!(cause = %error, "io_uring does not work here: serving on epoll");
+                return Ok(start_on::<H, F, EpollDriver>(&plan, listeners, links)?);
+            }
+            started => return Ok(started?),
+        }
+    }
+    Ok(start_on::<H, F, EpollDriver>(&plan, listeners, links)?)
+}
+
+/// A start that has failed: the reason, and what another one may use, unless a shard has had it.
+struct NotStarted {
+    error: SetupError,
+    unused: Option<(Vec<Vec<Listener>>, Vec<Links>)>,
+}
+
+impl From<NotStarted> for SetupError {
+    fn from(NotStarted { error, .. }: NotStarted) -> Self {
+        error
+    }
+}
+
+fn start_on<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static, D: KernelDriver>(
+    plan: &Arc<Plan<F>>,
+    listeners: Vec<Vec<Listener>>,
+    links: Vec<Links>,
+) -> Result<(DriverKind, Vec<JoinHandle<()>>), NotStarted> {
+    let (starting, doors) = match Starting::<D>::open(plan) {
+        Ok(opened) => opened,
+        Err(error) => return Err(NotStarted { error, unused: Some((listeners, links)) }),
+    };
+    match starting.take_steps(plan, &doors, listeners, links) {
+        Ok(()) => Ok((D::KIND, starting.threads)),
         Err(error) => {
-            starting.end(&plan.mailboxes);
-            Err(error)
+            plan.mailboxes.iter().for_each(Mailbox::stop);
+            starting.end();
+            Err(NotStarted { error, unused: None })
         }
     }
 }
 
-impl Starting {
+impl<D: KernelDriver> Starting<D> {
+    /// Starts every thread; returns when all of them have opened their drivers.
+    fn open<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
+        plan: &Arc<Plan<F>>,
+    ) -> Result<(Self, Doors<D>), SetupError> {
+        let (report, reports) = channel();
+        let mut starting = Self { threads: Vec::new(), signs: Vec::new(), reports };
+        let opened = starting.spawn(plan, &report).and_then(|()| starting.await_doors(plan));
+        match opened {
+            Ok(doors) => Ok((starting, doors)),
+            Err(error) => {
+                starting.end();
+                Err(error)
+            }
+        }
+    }
+
     fn spawn<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
         &mut self,
         plan: &Arc<Plan<F>>,
-        listeners: Vec<Vec<Listener>>,
-        links: Vec<Links>,
-        report: &Sender<Report>,
+        report: &Sender<Report<D>>,
     ) -> Result<(), SetupError> {
-        for (listeners, links) in listeners.into_iter().zip(links) {
+        for shard in 0..plan.shards {
             let (sign, signs) = channel();
             let plan = Arc::clone(plan);
-            let reporter = Reporter { shard: links.shard, reports: report.clone() };
+            let reporter = Reporter { shard, reports: report.clone() };
             let thread = ThreadBuilder::new()
-                .name(format!("{SHARD_THREAD_PREFIX}{}", links.shard))
-                .spawn(move || live(&plan, listeners, links, reporter, &signs))
+                .name(format!("{SHARD_THREAD_PREFIX}{shard}"))
+                .spawn(move || live(&plan, reporter, &signs))
                 .map_err(|source| SetupError::Machine { step: "starting a thread", source })?;
             self.threads.push(thread);
             self.signs.push(sign);
@@ -140,17 +199,28 @@ impl Starting {
         Ok(())
     }
 
-    fn take_steps<F>(&self, plan: &Plan<F>) -> Result<(), SetupError> {
-        let mut rings = vec![None; self.threads.len()];
+    fn await_doors<F>(&self, plan: &Plan<F>) -> Result<Doors<D>, SetupError> {
+        let mut doors: Vec<Option<D::Door>> = self.threads.iter().map(|_| None).collect();
         self.await_all(|shard, step| match step {
-            Step::HasRing(ring) => rings[shard] = Some(Arc::new(ring)),
+            Step::HasDriver(door) => doors[shard] = Some(door),
             Step::HasHandler | Step::Accepts => unreachable!("a shard's first step"),
         })?;
         let wakers = plan.mailboxes.iter().map(Mailbox::waker);
-        let rings = rings.into_iter().flatten();
-        let peers: Vec<Peer> =
-            rings.zip(wakers).map(|(ring, waker)| Peer { ring, waker }).collect();
-        self.sign(|| Sign::MakeHandler(peers.clone()));
+        Ok(doors.into_iter().flatten().map(Arc::new).zip(wakers).collect())
+    }
+
+    fn take_steps<F>(
+        &self,
+        plan: &Plan<F>,
+        doors: &Doors<D>,
+        listeners: Vec<Vec<Listener>>,
+        links: Vec<Links>,
+    ) -> Result<(), SetupError> {
+        let mut parts = listeners.into_iter().zip(links);
+        self.sign(|| {
+            let (listeners, links) = parts.next().expect("as many as shards");
+            Sign::MakeHandler(Box::new(Part { listeners, links, doors: Arc::clone(doors) }))
+        });
         self.await_all(|_, _| {})?;
         divide_descriptors(plan);
         self.sign(|| Sign::Accept);
@@ -158,7 +228,7 @@ impl Starting {
     }
 
     /// Waits until every shard has taken its next step.
-    fn await_all(&self, mut took: impl FnMut(usize, Step)) -> Result<(), SetupError> {
+    fn await_all(&self, mut took: impl FnMut(usize, Step<D>)) -> Result<(), SetupError> {
         for _ in 0..self.threads.len() {
             // A thread reports each step, an error, or its panic, and lives in between.
             let (shard, step) = self.reports.recv().expect("each thread reports");
@@ -167,7 +237,7 @@ impl Starting {
         Ok(())
     }
 
-    fn sign(&self, make: impl Fn() -> Sign) {
+    fn sign(&self, mut make: impl FnMut() -> Sign<D>) {
         for sign in &self.signs {
             // A thread that has ended meanwhile has panicked, and reports that.
             let _ = sign.send(make());
@@ -175,9 +245,8 @@ impl Starting {
     }
 
     /// Ends every thread, wherever it is, and waits for it.
-    fn end(self, mailboxes: &[Mailbox]) {
+    fn end(self) {
         drop((self.signs, self.reports));
-        mailboxes.iter().for_each(Mailbox::stop);
         for thread in self.threads {
             // If it has panicked, that is what is reported.
             let _ = thread.join();
@@ -206,31 +275,32 @@ fn divide_descriptors<F>(plan: &Plan<F>) {
     }
 }
 
-/// A shard's thread, from its ring to its end.
-fn live<H: Handler, F: Fn(usize) -> H>(
+/// A shard's thread, from its driver to its end.
+fn live<H: Handler, F: Fn(usize) -> H, D: KernelDriver>(
     plan: &Plan<F>,
-    listeners: Vec<Listener>,
-    links: Links,
-    reporter: Reporter,
-    signs: &Receiver<Sign>,
+    reporter: Reporter<D>,
+    signs: &Receiver<Sign<D>>,
 ) {
-    let shard = links.shard;
-    let (mut driver, ring) = match set_up(plan, shard, listeners) {
-        Ok(set_up) => set_up,
+    let index = reporter.shard;
+    let (mut driver, door) = match open::<F, D>(plan, index) {
+        Ok(opened) => opened,
         Err(error) => return reporter.report(Err(error)),
     };
-    reporter.report(Ok(Step::HasRing(ring)));
-    let Ok(Sign::MakeHandler(peers)) = signs.recv() else { return };
-    driver.set_peers(peers);
-    driver.poll_waker(plan.mailboxes[shard].waker());
-    let handler = (plan.make)(shard);
+    reporter.report(Ok(Step::HasDriver(door)));
+    let Ok(Sign::MakeHandler(part)) = signs.recv() else { return };
+    let Part { listeners, links, doors } = *part;
+    if let Err(source) = driver.join(listeners, &doors, plan.mailboxes[index].waker()) {
+        let step = "watching the listeners";
+        return reporter.report(Err(SetupError::Machine { step, source }));
+    }
+    let handler = (plan.make)(index);
     let mut shard = match make_shard(plan, driver, handler, links) {
         Ok(shard) => shard,
         Err(error) => return reporter.report(Err(error)),
     };
     reporter.report(Ok(Step::HasHandler));
     let Ok(Sign::Accept) = signs.recv() else { return };
-    let stop_on_panic = StopOnPanic { mailboxes: &plan.mailboxes, shard: reporter.shard };
+    let stop_on_panic = StopOnPanic { mailboxes: &plan.mailboxes, shard: index };
     shard.start();
     shard.submit();
     reporter.report(Ok(Step::Accepts));
@@ -240,11 +310,7 @@ fn live<H: Handler, F: Fn(usize) -> H>(
     drop(stop_on_panic);
 }
 
-fn set_up<F>(
-    plan: &Plan<F>,
-    shard: usize,
-    listeners: Vec<Listener>,
-) -> Result<(UringDriver, OwnedFd), SetupError> {
+fn open<F, D: KernelDriver>(plan: &Plan<F>, shard: usize) -> Result<(D, D::Door), SetupError> {
     if let Some(cpus) = &plan.cpus {
         pin_to(cpus[shard])
             .map_err(|source| SetupError::Machine { step: "pinning a shard to its CPU", source })?;
@@ -253,21 +319,23 @@ fn set_up<F>(
         let needed_bytes = ring_bytes_min(plan.config.ring(), plan.shards);
         locked_memory_bytes_max().map(|limit_bytes| (needed_bytes, limit_bytes))
     };
-    let driver = UringDriver::new(&plan.ring, listeners)
-        .map_err(|error| SetupError::from_ring(error, io_uring_disabled(), locked_memory))?;
-    let ring = driver
-        .duplicate_ring_fd()
+    let driver = D::open(&plan.ring).map_err(|error| match D::KIND {
+        DriverKind::IoUring => SetupError::from_ring(error, io_uring_disabled(), locked_memory),
+        DriverKind::Epoll => SetupError::from_epoll(error),
+    })?;
+    let door = driver
+        .door()
         .map_err(|source| SetupError::Machine { step: "duplicating the ring", source })?;
-    Ok((driver, ring))
+    Ok((driver, door))
 }
 
 /// Allocating aborts the process where it fails; so it is tried first.
-fn make_shard<H: Handler, F>(
+fn make_shard<H: Handler, F, D: KernelDriver>(
     plan: &Plan<F>,
-    driver: UringDriver,
+    driver: D,
     handler: H,
     links: Links,
-) -> Result<Shard<H, UringDriver>, SetupError> {
+) -> Result<Shard<H, D>, SetupError> {
     let _guard = plan.memory.lock();
     let slot_bytes = Connections::<H::State>::SLOT_BYTES + TimerWheel::SLOT_BYTES;
     check_memory(

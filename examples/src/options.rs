@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use clap::Parser;
-use ringwire::{Config, Pin};
+use ringwire::{Config, DriverChoice, Pin};
 
 const SIGNALS: &str = "SIGTERM or SIGINT closes every connection in good order and ends with \
                        status 0; another one, a second later or more, ends at once, with status 1.";
@@ -19,7 +19,8 @@ pub struct Options {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<String>,
 
-    /// Threads, each with its own io_uring [default: one per core, by affinity and CPU quota]
+    /// Threads, each with its own io_uring or epoll instance [default: one per core, by affinity and
+    /// CPU quota]
     #[arg(long, value_name = "N")]
     pub shards: Option<NonZeroUsize>,
 
@@ -27,6 +28,10 @@ pub struct Options {
     /// such as 0,2,4-7
     #[arg(long, value_name = "off|auto|LIST", default_value = "off", value_parser = parse_pin)]
     pub pin: Pin,
+
+    /// What the threads run on: io_uring, epoll, or `auto` (io_uring where it works, else epoll)
+    #[arg(long, value_name = "auto|io_uring|epoll", default_value_t, env = "RINGWIRE_DRIVER")]
+    pub driver: DriverChoice,
 
     /// Largest message from a client; a larger one closes its connection with 1009
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().message_bytes_max)]
@@ -143,13 +148,14 @@ mod tests {
     #[test]
     fn seconds_become_milliseconds_and_bytes_stay_bytes() {
         let options = options(
-            "--listen localhost:0 --listen [::1]:9 --pin 3,0-1 --shards 3 --max-message 5 --idle-timeout 7 --ping-interval 0 \
+            "--listen localhost:0 --listen [::1]:9 --pin 3,0-1 --shards 3 --driver epoll --max-message 5 --idle-timeout 7 --ping-interval 0 \
              --max-backpressure 9",
         )
         .unwrap();
         assert_eq!(options.listen, ["localhost:0", "[::1]:9"]);
         assert_eq!(options.pin, Pin::Cpus(vec![3, 0, 1]));
         assert_eq!(options.shards.unwrap().get(), 3);
+        assert_eq!(options.driver, DriverChoice::Epoll);
         let config = options.config();
         assert_eq!(config.message_bytes_max, 5);
         assert_eq!(config.idle_timeout_ms, 7_000);
@@ -166,6 +172,7 @@ mod tests {
             "--shards -1",
             "--max-message many",
             "--pin on",
+            "--driver kqueue",
             "--pin 3-1",
             "--pin 0,",
             "--pin 1024",

@@ -64,7 +64,10 @@ fn run<H: Handler>(
     handler: impl Fn(usize) -> H + Send + Sync + 'static,
     started: impl FnOnce(SocketAddr),
 ) -> Result<(), Box<dyn Error>> {
-    let mut server = Server::builder().pin(options.pin.clone()).config(options.config());
+    let mut server = Server::builder()
+        .pin(options.pin.clone())
+        .driver(options.driver)
+        .config(options.config());
     for address in &options.listen {
         server = server.listen(address);
     }
@@ -82,10 +85,10 @@ fn run<H: Handler>(
 /// One line per address for people and scripts alike. Nobody needs to listen: a closed standard
 /// output is no reason not to serve.
 fn announce(running: &Running) {
-    let shards = running.shards();
+    let (shards, driver) = (running.shards(), running.driver());
     let mut out = io::stdout().lock();
     for address in running.local_addrs() {
-        let _ = writeln!(out, "listening on ws://{address} ({shards} shards, io_uring)");
+        let _ = writeln!(out, "listening on ws://{address} ({shards} shards, {driver})");
     }
     let _ = out.flush();
 }

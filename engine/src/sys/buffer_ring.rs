@@ -1,87 +1,27 @@
 //! The provided-buffer ring: receive buffers the kernel picks from, one ring per shard.
 //!
-//! Every buffer is in exactly one place: provided to the kernel, leased to the shard, or spare. At
-//! first only a small set is provided. It doubles each time the kernel runs out of buffers
-//! (`ENOBUFS`), and shrinks again after a quiet time. So a quiet server touches few pages, and a
-//! busy one does not starve. (io_uring_provided_buffers(7); kernel 5.19.)
+//! At first only a small set of the receive buffers is provided. It doubles each time the kernel runs
+//! out of buffers (`ENOBUFS`), and shrinks again after a quiet time. So a quiet server touches few
+//! pages, and a busy one does not starve. (io_uring_provided_buffers(7); kernel 5.19.)
 
 use std::io;
-use std::num::NonZeroUsize;
-use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
+use super::receive_buffers::{Mapping, ReceiveBuffers};
 use super::ring_setup::RingConfig;
-
-/// Anonymous memory, page-aligned and zero, unmapped on drop.
-struct Mapping {
-    start: NonNull<u8>,
-    bytes: NonZeroUsize,
-}
-
-impl Mapping {
-    fn new(bytes: usize) -> io::Result<Self> {
-        let bytes = NonZeroUsize::new(bytes).expect("a mapping has a size");
-        // SAFETY: a fresh anonymous mapping aliases nothing.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                bytes.get(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).expect("mmap(2) never maps page zero unasked");
-        Ok(Self { start, bytes })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: `start` and `bytes` are those of a mapping this value alone owns; whoever
-        // drops it has made sure that the kernel writes to it no more (`BufferRing`).
-        let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes.get()) };
-        debug_assert_eq!(result, 0);
-    }
-}
-
-/// Where a buffer is. The kernel's own view is the ring; this is the shard's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
-    Spare,
-    Provided,
-    Leased,
-}
-
-/// The size of a page of this machine (sysconf(3)).
-fn page_bytes() -> usize {
-    // SAFETY: takes no pointer.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).expect("every Linux has a page size")
-}
 
 /// The ring and the buffers behind it.
 pub(super) struct BufferRing {
     /// `entries` × 16 bytes that kernel and shard share; entry 0 also holds the tail.
     ring: Mapping,
-    buffers: Mapping,
-    buffer_bytes: usize,
-    places: Box<[Place]>,
-    /// Spare buffers, the most recently used on top: it is warm in the cache.
-    spare: Vec<u16>,
+    buffers: ReceiveBuffers,
     /// How many are provided now, and how many shall be after the next `provide`.
     provided: usize,
     provided_target: usize,
     /// How many are provided at first, and again after a flood.
     provided_min: usize,
-    /// Buffers the kernel has written to since their pages were last given back.
-    is_touched: Box<[bool]>,
     is_short: bool,
     /// The kernel has run out since the last `trim`.
     was_short: bool,
@@ -94,17 +34,12 @@ impl BufferRing {
     /// Maps `receive_buffers_max` buffers; none is provided yet.
     pub(super) fn new(config: &RingConfig) -> io::Result<Self> {
         let entries = config.receive_buffers_max;
-        assert!(entries.is_power_of_two() && entries <= 32_768, "checked by Config");
         Ok(Self {
             ring: Mapping::new(entries * size_of::<BufRingEntry>())?,
-            buffers: Mapping::new(entries * config.receive_buffer_bytes)?,
-            buffer_bytes: config.receive_buffer_bytes,
-            places: vec![Place::Spare; entries].into_boxed_slice(),
-            spare: (0..entries as u16).rev().collect(),
+            buffers: ReceiveBuffers::new(entries, config.receive_buffer_bytes)?,
             provided: 0,
             provided_target: config.receive_buffers_min.clamp(1, entries),
             provided_min: config.receive_buffers_min.clamp(1, entries),
-            is_touched: vec![false; entries].into_boxed_slice(),
             is_short: false,
             was_short: false,
             tail: 0,
@@ -113,21 +48,20 @@ impl BufferRing {
 
     /// The address to register with the kernel, and the number of entries.
     pub(super) fn registration(&self) -> (u64, u16) {
-        (self.ring.start.as_ptr() as u64, self.places.len() as u16)
+        (self.ring.start.as_ptr() as u64, self.buffers.len() as u16)
     }
 
     /// Tops the provided buffers up to the target, with one store of the tail.
     pub(super) fn provide(&mut self) {
         if std::mem::take(&mut self.is_short) {
-            self.provided_target = (self.provided_target * 2).min(self.places.len());
+            self.provided_target = (self.provided_target * 2).min(self.buffers.len());
         }
         let before = self.tail;
         while self.provided < self.provided_target {
-            let Some(buffer) = self.spare.pop() else {
+            let Some(buffer) = self.buffers.provide() else {
                 break;
             };
             self.write_entry(buffer);
-            self.places[buffer as usize] = Place::Provided;
             self.provided += 1;
         }
         if self.tail != before {
@@ -141,10 +75,7 @@ impl BufferRing {
     ///
     /// If the kernel used a buffer it did not have.
     pub(super) fn lease(&mut self, buffer: u16) {
-        let place = &mut self.places[buffer as usize];
-        assert_eq!(*place, Place::Provided, "the kernel filled buffer {buffer}, which it had not");
-        *place = Place::Leased;
-        self.is_touched[buffer as usize] = true;
+        self.buffers.lease(buffer);
         self.provided -= 1;
     }
 
@@ -154,10 +85,7 @@ impl BufferRing {
     ///
     /// If it was not leased.
     pub(super) fn recycle(&mut self, buffer: u16) {
-        let place = &mut self.places[buffer as usize];
-        assert_eq!(*place, Place::Leased, "buffer {buffer} is recycled without a lease");
-        *place = Place::Spare;
-        self.spare.push(buffer);
+        self.buffers.recycle(buffer);
     }
 
     /// The kernel ran out of buffers: the next `provide` provides up to twice as many. Several
@@ -177,24 +105,7 @@ impl BufferRing {
             return;
         }
         self.provided_target = self.provided_min;
-        let page_bytes = page_bytes();
-        for buffer in 0..self.places.len() {
-            if self.places[buffer] == Place::Leased || !self.is_touched[buffer] {
-                continue;
-            }
-            self.is_touched[buffer] = false;
-            // SAFETY: `buffer` indexes `places`, so its start lies inside the mapping.
-            let start = unsafe { self.buffers.start.add(buffer * self.buffer_bytes) };
-            // Only whole pages can be given back; buffers that share one keep it.
-            if self.buffer_bytes.is_multiple_of(page_bytes) {
-                // SAFETY: the range is one buffer, inside the mapping. It is not leased, so nobody
-                // has a slice of it; what the kernel writes to it later finds fresh zero pages.
-                let advised = unsafe {
-                    libc::madvise(start.as_ptr().cast(), self.buffer_bytes, libc::MADV_DONTNEED)
-                };
-                debug_assert_eq!(advised, 0);
-            }
-        }
+        self.buffers.give_pages_back();
     }
 
     /// The first `bytes` bytes of a leased buffer.
@@ -204,20 +115,12 @@ impl BufferRing {
     /// If it is not leased or shorter than that.
     #[inline]
     pub(super) fn leased(&mut self, buffer: u16, bytes: usize) -> &mut [u8] {
-        assert_eq!(self.places[buffer as usize], Place::Leased, "buffer {buffer} is not leased");
-        assert!(bytes <= self.buffer_bytes);
-        // SAFETY: `places` has one entry per buffer, so `buffer` lies inside the mapping.
-        let start = unsafe { self.buffers.start.add(buffer as usize * self.buffer_bytes) };
-        // SAFETY: `bytes` is at most a buffer's size, so all of it lies inside the mapping,
-        // which was zero when made and so is initialised. A leased buffer is not in the ring,
-        // so the kernel does not write to it; `&mut self` keeps any other slice of it away.
-        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) }
+        self.buffers.leased(buffer, bytes)
     }
 
     fn write_entry(&mut self, buffer: u16) {
-        let index = self.tail as usize & (self.places.len() - 1);
-        // SAFETY: `buffer` indexes `places`, so its start lies inside the mapping.
-        let start = unsafe { self.buffers.start.as_ptr().add(buffer as usize * self.buffer_bytes) };
+        let index = self.tail as usize & (self.buffers.len() - 1);
+        let start = self.buffers.start_of(buffer);
         // SAFETY: `index` is below the number of entries the mapping was made for, and a
         // page is aligned enough for an entry.
         let entry = unsafe { self.ring.start.cast::<BufRingEntry>().add(index) };
@@ -226,8 +129,8 @@ impl BufferRing {
         // the head. Writing the fields one by one leaves the tail, which lies in the unused
         // field of entry 0, as it is.
         let entry = unsafe { &mut *entry.as_ptr() };
-        entry.set_addr(start as u64);
-        entry.set_len(self.buffer_bytes as u32);
+        entry.set_addr(start.as_ptr() as u64);
+        entry.set_len(self.buffers.buffer_bytes() as u32);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
     }
@@ -244,7 +147,7 @@ impl BufferRing {
     /// Gives the memory up for good: for a ring that ends while the kernel may still write.
     pub(super) fn leak(self) {
         std::mem::forget(self.ring);
-        std::mem::forget(self.buffers);
+        self.buffers.leak();
     }
 }
 
@@ -330,25 +233,6 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "which it had not")]
-    fn a_buffer_filled_twice_is_a_broken_assumption() {
-        let mut ring = ring(2, 8);
-        ring.provide();
-        ring.lease(1);
-        ring.lease(1);
-    }
-
-    #[test]
-    #[should_panic(expected = "without a lease")]
-    fn a_buffer_recycled_twice_is_a_bug() {
-        let mut ring = ring(2, 8);
-        ring.provide();
-        ring.lease(1);
-        ring.recycle(1);
-        ring.recycle(1);
-    }
-
-    #[test]
     fn what_a_flood_took_is_given_back() {
         let mut ring = ring(2, 8);
         ring.provide();
@@ -370,10 +254,9 @@ mod tests {
         ring.provide();
         assert_eq!(ring.provided, 2);
         assert_eq!(ring.leased(0, 4_096), [7; 4_096], "what is leased stays");
-        let spare = ring.spare[0];
-        ring.write_entry(spare);
-        ring.places[spare as usize] = Place::Provided;
-        ring.lease(spare);
-        assert_eq!(ring.leased(spare, 4_096), [0; 4_096], "fresh pages");
+        // Entry 8 is entry 0 again, and so on; the buffers that were used last come first.
+        let (_, buffer) = published(&ring, 0);
+        ring.lease(buffer);
+        assert_eq!(ring.leased(buffer, 4_096), [0; 4_096], "fresh pages");
     }
 }

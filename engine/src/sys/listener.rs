@@ -1,8 +1,8 @@
-//! Listening sockets: one per shard and address (SO_REUSEPORT). The ring accepts.
+//! Listening sockets: one per shard and address (SO_REUSEPORT). The driver accepts.
 
 use std::io;
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -96,6 +96,20 @@ impl Listener {
 
     pub(super) fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// An accept that finds nobody waiting returns `EAGAIN` from now on.
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(true)
+    }
+
+    /// Accepts one connection; its socket is closed on exec(3).
+    pub(super) fn accept(&self) -> io::Result<OwnedFd> {
+        self.socket.accept().map(|(socket, _)| socket.into())
     }
 }
 

@@ -24,6 +24,7 @@ use super::ring_setup::{
     MAPPING_BUFFERS, RingConfig, RingError, check_operations, refused, register_ring_fd, set_up,
     unregister_ring_fd,
 };
+use super::socket::{descriptor, into_descriptor};
 use super::waker::Waker;
 use crate::driver::{
     COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
@@ -138,7 +139,14 @@ impl UringDriver {
             not_send: PhantomData,
         };
         driver.buffers_mut().provide();
+        driver.check_enter()?;
         Ok(driver)
+    }
+
+    /// A filter may allow a ring to be set up and forbid to enter it.
+    fn check_enter(&self) -> Result<(), RingError> {
+        self.ring.submitter().submit().map_err(refused("io_uring_enter"))?;
+        Ok(())
     }
 
     /// Takes a connected socket, for tools that connect instead of accepting.
@@ -148,19 +156,23 @@ impl UringDriver {
     }
 
     /// Another descriptor of this ring, by which other rings wake it.
-    pub(crate) fn duplicate_ring_fd(&self) -> io::Result<OwnedFd> {
+    pub(super) fn duplicate_ring_fd(&self) -> io::Result<OwnedFd> {
         // SAFETY: the ring's descriptor is open as long as `ring` lives.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()
     }
 
+    pub(super) fn add_listeners(&mut self, listeners: Vec<Listener>) {
+        self.listeners.extend(listeners.into_iter().map(Some));
+    }
+
     /// How to wake each shard from this one.
-    pub(crate) fn set_peers(&mut self, peers: Vec<Peer>) {
+    pub(super) fn set_peers(&mut self, peers: Vec<Peer>) {
         self.peers = peers;
     }
 
     /// Lets threads without a ring wake this one. Each write to the eventfd completes the
     /// multishot poll, which is edge-triggered and so needs no read.
-    pub(crate) fn poll_waker(&mut self, waker: Arc<Waker>) {
+    pub(super) fn poll_waker(&mut self, waker: Arc<Waker>) {
         self.waker = Some(waker);
         self.arm_waker();
     }
@@ -200,7 +212,7 @@ impl UringDriver {
     fn accept(&mut self, listener: usize, build: impl FnOnce(types::Fd) -> squeue::Entry) {
         let Some(Some(socket)) = self.listeners.get(listener) else { return };
         let accept = build(types::Fd(socket.as_raw_fd()));
-        self.push(accept.user_data(accept_token(listener).encode()));
+        self.push(accept.user_data(Token::of_listener(listener).encode()));
     }
 
     fn buffers_mut(&mut self) -> &mut BufferRing {
@@ -389,7 +401,7 @@ impl Driver for UringDriver {
     }
 
     fn cancel_accept(&mut self, listener: usize) {
-        let cancel = opcode::AsyncCancel::new(accept_token(listener).encode()).build();
+        let cancel = opcode::AsyncCancel::new(Token::of_listener(listener).encode()).build();
         self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
     }
 
@@ -589,30 +601,9 @@ impl Drop for UringDriver {
     }
 }
 
-/// An accept's token carries the index of its listener in the place of the slot.
-fn accept_token(listener: usize) -> Token {
-    Token::new(Operation::Accept, Key { slot: listener as u32, generation: 0 })
-}
-
 /// Completes only if it fails, with `token`.
 fn quiet(entry: squeue::Entry, token: Token) -> squeue::Entry {
     entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.encode())
-}
-
-fn descriptor(socket: &Socket) -> &OwnedFd {
-    match &socket.0 {
-        Descriptor::Open(descriptor) => descriptor,
-        #[cfg(any(test, feature = "sim"))]
-        Descriptor::Simulated(_) => panic!("a socket of another driver"),
-    }
-}
-
-fn into_descriptor(socket: Socket) -> OwnedFd {
-    match socket.0 {
-        Descriptor::Open(descriptor) => descriptor,
-        #[cfg(any(test, feature = "sim"))]
-        Descriptor::Simulated(_) => panic!("a socket of another driver"),
-    }
 }
 
 fn fd_of(socket: &Socket) -> types::Fd {

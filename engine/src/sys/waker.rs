@@ -1,10 +1,10 @@
-//! An eventfd by which a thread without a ring wakes a shard. It carries no data: the shard then
-//! checks its queues.
+//! An eventfd by which other threads wake a shard. It carries no data: the shard then checks its
+//! queues.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Wakes the shard whose ring polls it. Shared between threads by `Arc`.
+/// Wakes the shard whose driver polls it. Shared between threads by `Arc`.
 #[derive(Debug)]
 pub(crate) struct Waker {
     eventfd: OwnedFd,
@@ -22,8 +22,8 @@ impl Waker {
         Ok(Self { eventfd })
     }
 
-    /// Adds one to the counter, which completes the shard's multishot poll. The counter is
-    /// never read: each write wakes the poll anew (it is edge-triggered), and were it ever
+    /// Adds one to the counter, which makes the shard's driver return from its wait. The counter
+    /// is never read: each write wakes the poll anew (it is edge-triggered), and were it ever
     /// to be full after 2⁶⁴ wakes, the poll is ready anyway.
     pub(crate) fn wake(&self) {
         let one = 1u64;
@@ -32,6 +32,10 @@ impl Waker {
         debug_assert!(
             written == 8 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
         );
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
     }
 
     pub(super) fn as_raw_fd(&self) -> RawFd {

@@ -1,0 +1,565 @@
+//! The epoll driver: one epoll instance, one thread, one `epoll_wait` per tick, and a system call
+//! for each accept, receive and send.
+//!
+//! It plays the same contract as the io_uring driver ([`Driver`]): what is asked for completes with
+//! a later tick. A send is tried at once, and waits for the socket to become writable only when
+//! the kernel takes nothing. A receive is made when the socket is readable and the tick has room
+//! for what it brings. Oldest kernel: 5.4.
+
+mod calls;
+mod poll;
+mod sockets;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use slab::Slab;
+use socket2::SockRef;
+
+use self::calls::Tried;
+use self::poll::{Event, Poll};
+use self::sockets::{Receive, Sockets};
+use super::allocator;
+use super::backlog;
+use super::listener::{Listener, canonical};
+use super::receive_buffers::ReceiveBuffers;
+use super::ring_setup::{MAPPING_BUFFERS, RingConfig, RingError, refused};
+use super::socket::{descriptor, into_descriptor};
+use super::waker::Waker;
+use crate::driver::{
+    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
+    Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
+};
+
+/// Receives and accepts of one tick. The buffers of a tick's receives are worked on while they lie
+/// in the cache, and answers go out while more input arrives. 32: docs/decisions.md has what 16 to
+/// 512 gave.
+const TURNS_PER_TICK_MAX: usize = 32;
+
+/// Completions of sends that a tick hands out: the rest of its share is for what comes from peers.
+const SENT_PER_TICK_MAX: usize = COMPLETIONS_PER_TICK_MAX - TURNS_PER_TICK_MAX;
+
+/// A [`Driver`] on epoll(7). Made and used on one thread.
+pub struct EpollDriver {
+    poll: Poll,
+    buffers: ReceiveBuffers,
+    /// Provided buffers that a quiet server keeps the pages of.
+    buffers_kept: usize,
+    /// By index.
+    listeners: Vec<Listening>,
+    sockets: Sockets,
+    /// Whose turn it is to be received from or accepted from, in the order in which they became
+    /// ready. Each is in here once at most.
+    ready: VecDeque<Ready>,
+    /// How many of `ready` have been there since epoll was last asked.
+    seen: usize,
+    /// What is over and not handed out yet.
+    done: VecDeque<Completion>,
+    /// Sends that wait for their socket to become writable.
+    sends: Slab<Send>,
+    /// Buffers of their own for receives that are armed.
+    fills: Slab<Fill>,
+    waker: Option<Arc<Waker>>,
+    /// How to wake each shard.
+    peers: Vec<Arc<Waker>>,
+}
+
+/// Somebody whose turn it is.
+#[derive(Clone, Copy)]
+enum Ready {
+    Listener(usize),
+    Socket(Key),
+}
+
+struct Send {
+    outbound: Outbound,
+    offset: usize,
+}
+
+struct Fill {
+    buffer: Vec<u8>,
+    /// How many bytes may come at most.
+    bytes: usize,
+}
+
+/// How a listener accepts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accept {
+    Off,
+    Multishot,
+    Once,
+}
+
+struct Listening {
+    /// `None` once closed.
+    listener: Option<Listener>,
+    accept: Accept,
+    /// Epoll has said that a connection waits, and no accept has found none since.
+    is_readable: bool,
+    is_queued: bool,
+}
+
+impl EpollDriver {
+    /// Makes a driver on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Refused`] if the kernel has no descriptor or no memory for it.
+    pub fn new(config: &RingConfig, listeners: Vec<Listener>) -> Result<Self, RingError> {
+        let poll = Poll::new().map_err(refused("epoll_create1"))?;
+        let buffers = ReceiveBuffers::new(config.receive_buffers_max, config.receive_buffer_bytes)
+            .map_err(refused(MAPPING_BUFFERS))?;
+        let mut driver = Self {
+            poll,
+            buffers,
+            buffers_kept: config.receive_buffers_min,
+            listeners: Vec::new(),
+            sockets: Sockets::default(),
+            ready: VecDeque::new(),
+            seen: 0,
+            done: VecDeque::new(),
+            sends: Slab::new(),
+            fills: Slab::new(),
+            waker: None,
+            peers: Vec::new(),
+        };
+        driver.add_listeners(listeners).map_err(refused("epoll_ctl"))?;
+        Ok(driver)
+    }
+
+    /// Takes a connected socket, for tools that connect instead of accepting.
+    #[must_use]
+    pub fn adopt(&mut self, stream: std::net::TcpStream) -> Socket {
+        Socket(Descriptor::Open(stream.into()))
+    }
+
+    pub(super) fn add_listeners(&mut self, listeners: Vec<Listener>) -> std::io::Result<()> {
+        for listener in listeners {
+            // An accept takes what waits until nothing does.
+            listener.set_nonblocking()?;
+            let token = Token::of_listener(self.listeners.len());
+            self.poll.add(listener.as_fd(), token)?;
+            self.listeners.push(Listening {
+                listener: Some(listener),
+                accept: Accept::Off,
+                is_readable: false,
+                is_queued: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets other threads wake this one, and this one the other shards.
+    pub(super) fn join_wakers(
+        &mut self,
+        peers: Vec<Arc<Waker>>,
+        waker: Arc<Waker>,
+    ) -> std::io::Result<()> {
+        self.peers = peers;
+        self.poll.add(waker.as_fd(), Token::of_shard(Operation::Wake))?;
+        self.waker = Some(waker);
+        Ok(())
+    }
+
+    /// Asks epoll what has happened, and waits for it if there is nothing else to hand out.
+    fn ask(&mut self, wait: Wait) {
+        let has_work = !self.done.is_empty() || !self.ready.is_empty();
+        let mut wait = if has_work { Wait::No } else { wait };
+        // Until nothing is left: what has completed by now is known then, however much it is.
+        loop {
+            let events = self.poll.wait(wait);
+            for index in 0..events {
+                let event = self.poll.event(index);
+                self.note(event);
+            }
+            if events < Poll::EVENTS_MAX {
+                break;
+            }
+            wait = Wait::No;
+        }
+        self.seen = self.ready.len();
+    }
+
+    fn note(&mut self, event: Event) {
+        let Event { token, .. } = event;
+        match token.operation {
+            Operation::Receive => self.note_socket(token.key, event),
+            Operation::Accept => {
+                let index = token.key.slot as usize;
+                self.listeners[index].is_readable = true;
+                self.queue_listener(index);
+            }
+            Operation::Wake => self.done.push_back(Completion::Woken),
+            _ => panic!("epoll tells of what it was never asked for: {token:?}"),
+        }
+    }
+
+    fn note_socket(&mut self, key: Key, event: Event) {
+        let Some(state) = self.sockets.get_mut(key) else { return };
+        if event.is_readable() {
+            state.is_readable = true;
+            // A short receive does not show that nothing is left: the end may be, or what lies
+            // behind urgent data.
+            state.is_at_end |= event.is_at_end();
+            self.queue_socket(key);
+        }
+        if event.is_writable() {
+            self.retry_send(key);
+        }
+    }
+
+    fn queue_listener(&mut self, index: usize) {
+        let listening = &mut self.listeners[index];
+        if listening.accept != Accept::Off && listening.is_readable && !listening.is_queued {
+            listening.is_queued = true;
+            self.ready.push_back(Ready::Listener(index));
+        }
+    }
+
+    fn queue_socket(&mut self, key: Key) {
+        let Some(state) = self.sockets.get_mut(key) else { return };
+        if state.receive != Receive::Off && state.is_readable && !state.is_queued {
+            state.is_queued = true;
+            self.ready.push_back(Ready::Socket(key));
+        }
+    }
+
+    fn hand_out(&mut self, completions: &mut Vec<Completion>) {
+        let sent = self.done.len().min(SENT_PER_TICK_MAX);
+        completions.extend(self.done.drain(..sent));
+        let mut received_bytes = 0;
+        for _ in 0..TURNS_PER_TICK_MAX.min(self.ready.len()) {
+            let Some(ready) = self.ready.pop_front() else { break };
+            self.seen = self.seen.saturating_sub(1);
+            let completion = match ready {
+                Ready::Listener(index) => self.accept(index),
+                Ready::Socket(key) => self.receive(key),
+            };
+            let Some(completion) = completion else { continue };
+            received_bytes += received_bytes_of(&completion);
+            completions.push(completion);
+            if received_bytes >= RECEIVED_BYTES_PER_TICK_MAX {
+                break;
+            }
+        }
+    }
+
+    /// One turn of a listener.
+    fn accept(&mut self, index: usize) -> Option<Completion> {
+        let listening = &mut self.listeners[index];
+        listening.is_queued = false;
+        let accept = listening.accept;
+        let listener = listening.listener.as_ref()?;
+        if accept == Accept::Off {
+            return None;
+        }
+        let result = match calls::accept(listener) {
+            Tried::Later => {
+                listening.is_readable = false;
+                return None;
+            }
+            Tried::Done(socket) => Ok(Socket(Descriptor::Open(socket))),
+            Tried::Failed(errno) => Err(errno),
+        };
+        let more = accept == Accept::Multishot && result.is_ok();
+        if !more {
+            listening.accept = Accept::Off;
+        }
+        self.queue_listener(index);
+        Some(Completion::Accepted { listener: index, result, more })
+    }
+
+    /// One turn of a socket.
+    fn receive(&mut self, key: Key) -> Option<Completion> {
+        let state = self.sockets.get_mut(key)?;
+        state.is_queued = false;
+        match state.receive {
+            Receive::Off => None,
+            Receive::Multishot => self.receive_into_pool(key, true),
+            Receive::Once => self.receive_into_pool(key, false),
+            Receive::Fill(index) => self.receive_into_own(key, index),
+        }
+    }
+
+    fn receive_into_pool(&mut self, key: Key, is_multishot: bool) -> Option<Completion> {
+        let state = self.sockets.get_mut(key)?;
+        let Some(buffer) = self.buffers.provide() else {
+            state.receive = Receive::Off;
+            return Some(received(key, Err(Errno::NO_BUFFERS), false));
+        };
+        let room = self.buffers.provided(buffer);
+        let (fd, room_bytes) = (state.fd, room.len());
+        let result = match calls::receive(fd, room) {
+            Tried::Later => {
+                self.buffers.take_back(buffer);
+                state.is_readable = false;
+                return None;
+            }
+            Tried::Failed(errno) => Err(errno),
+            Tried::Done(bytes) => Ok(bytes),
+        };
+        let Ok(bytes @ 1..) = result else {
+            self.buffers.take_back(buffer);
+            state.receive = Receive::Off;
+            return Some(received(key, result.map(|_| None), false));
+        };
+        state.is_readable = state.is_at_end || bytes as usize == room_bytes;
+        self.buffers.lease(buffer);
+        if !is_multishot {
+            state.receive = Receive::Off;
+        }
+        self.queue_socket(key);
+        Some(received(key, Ok(Some(Lease { buffer, bytes })), is_multishot))
+    }
+
+    fn receive_into_own(&mut self, key: Key, index: u32) -> Option<Completion> {
+        let state = self.sockets.get_mut(key)?;
+        let Fill { buffer, bytes } = &mut self.fills[index as usize];
+        let result = match calls::receive_behind(state.fd, buffer, *bytes) {
+            Tried::Later => {
+                state.is_readable = false;
+                return None;
+            }
+            Tried::Failed(errno) => Err(errno),
+            Tried::Done(received_bytes) => {
+                state.is_readable = state.is_at_end || received_bytes as usize == *bytes;
+                Ok(received_bytes)
+            }
+        };
+        state.receive = Receive::Off;
+        let buffer = self.fills.remove(index as usize).buffer;
+        Some(Completion::Filled { key, result, buffer })
+    }
+
+    /// Tries a send; `Some` gives it back because the socket takes nothing now.
+    fn try_send(&mut self, key: Key, fd: i32, send: Send) -> Option<Send> {
+        let Send { outbound, offset } = &send;
+        let bytes = match outbound {
+            Outbound::Own(bytes) => &bytes[*offset..],
+            Outbound::Run(run) => &run.as_slice()[*offset..],
+            Outbound::Received(received) => {
+                let Lease { buffer, bytes } = received.lease;
+                &self.buffers.leased(buffer, bytes as usize)[received.range()][*offset..]
+            }
+        };
+        assert!(!bytes.is_empty(), "a send of nothing");
+        let result = match calls::send(fd, bytes) {
+            Tried::Later => return Some(send),
+            Tried::Failed(errno) => Err(errno),
+            Tried::Done(sent_bytes) => Ok(sent_bytes),
+        };
+        self.done.push_back(Completion::Sent { key, result, outbound: send.outbound });
+        None
+    }
+
+    fn retry_send(&mut self, key: Key) {
+        let Some(state) = self.sockets.get_mut(key) else { return };
+        let Some(index) = state.send.take() else { return };
+        let fd = state.fd;
+        let send = self.sends.remove(index as usize);
+        self.send_or_wait(key, fd, send);
+    }
+
+    fn send_or_wait(&mut self, key: Key, fd: i32, send: Send) {
+        if let Some(send) = self.try_send(key, fd, send) {
+            let index = self.sends.insert(send) as u32;
+            let state = self.sockets.get_mut(key).expect("watched by the caller");
+            state.send = Some(index);
+        }
+    }
+
+    /// Has epoll watch the socket of a new tenant; false if it cannot, and the errno was kept.
+    fn watch(&mut self, key: Key, socket: &Socket) -> Result<(), Errno> {
+        if self.sockets.get_mut(key).is_some() {
+            return Ok(());
+        }
+        let descriptor = descriptor(socket).as_fd();
+        self.poll
+            .add(descriptor, Token::new(Operation::Receive, key))
+            .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        self.sockets.insert(key, descriptor.as_raw_fd());
+        Ok(())
+    }
+
+    fn arm(&mut self, key: Key, socket: &Socket, receive: Receive) -> Result<(), Errno> {
+        self.watch(key, socket)?;
+        let state = self.sockets.get_mut(key).expect("watched just before");
+        debug_assert_eq!(state.receive, Receive::Off, "a receive armed twice");
+        state.receive = receive;
+        self.queue_socket(key);
+        Ok(())
+    }
+
+    fn arm_pool(&mut self, key: Key, socket: &Socket, receive: Receive) {
+        if let Err(errno) = self.arm(key, socket, receive) {
+            self.done.push_back(received(key, Err(errno), false));
+        }
+    }
+
+    fn arm_accept_as(&mut self, listener: usize, accept: Accept) {
+        if let Some(listening) = self.listeners.get_mut(listener) {
+            listening.accept = accept;
+            self.queue_listener(listener);
+        }
+    }
+}
+
+impl Driver for EpollDriver {
+    fn listeners(&self) -> usize {
+        self.listeners.len()
+    }
+
+    fn arm_accept(&mut self, listener: usize) {
+        self.arm_accept_as(listener, Accept::Multishot);
+    }
+
+    fn arm_accept_once(&mut self, listener: usize) {
+        self.arm_accept_as(listener, Accept::Once);
+    }
+
+    fn cancel_accept(&mut self, listener: usize) {
+        let Some(listening) = self.listeners.get_mut(listener) else { return };
+        if std::mem::replace(&mut listening.accept, Accept::Off) != Accept::Off {
+            let result = Err(Errno::CANCELLED);
+            self.done.push_back(Completion::Accepted { listener, result, more: false });
+        }
+    }
+
+    fn close_listener(&mut self, listener: usize) {
+        if let Some(listening) = self.listeners.get_mut(listener) {
+            // Epoll forgets what is closed (epoll(7)).
+            listening.listener = None;
+        }
+    }
+
+    fn arm_receive(&mut self, key: Key, socket: &Socket) {
+        self.arm_pool(key, socket, Receive::Multishot);
+    }
+
+    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+        self.arm_pool(key, socket, Receive::Once);
+    }
+
+    fn end_receive(&mut self, key: Key, _socket: &Socket) {
+        let Some(state) = self.sockets.get_mut(key) else { return };
+        if state.receive == Receive::Multishot {
+            state.receive = Receive::Off;
+            self.done.push_back(received(key, Err(Errno::CANCELLED), false));
+        }
+    }
+
+    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize) {
+        assert!(bytes <= buffer.capacity() - buffer.len(), "no room for so many bytes");
+        let index = self.fills.insert(Fill { buffer, bytes }) as u32;
+        if let Err(errno) = self.arm(key, socket, Receive::Fill(index)) {
+            let buffer = self.fills.remove(index as usize).buffer;
+            self.done.push_back(Completion::Filled { key, result: Err(errno), buffer });
+        }
+    }
+
+    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+        let send = Send { outbound, offset };
+        match self.watch(key, socket) {
+            Ok(()) => self.send_or_wait(key, descriptor(socket).as_raw_fd(), send),
+            Err(errno) => {
+                let outbound = send.outbound;
+                self.done.push_back(Completion::Sent { key, result: Err(errno), outbound });
+            }
+        }
+    }
+
+    fn shut_down(&mut self, socket: &Socket) {
+        // Makes the socket readable and writable, and so ends the receive and the send. An error
+        // says that the peer is gone already, which they will say as well.
+        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Both);
+    }
+
+    fn shut_down_write(&mut self, socket: &Socket) {
+        // An error says that the peer is gone, which the receive will say as well.
+        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Write);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        // Epoll forgets what is closed; what it has told already names an earlier tenant then.
+        drop(into_descriptor(socket));
+    }
+
+    #[inline]
+    fn received<'a>(&'a mut self, lease: &'a Lease) -> &'a mut [u8] {
+        self.buffers.leased(lease.buffer, lease.bytes())
+    }
+
+    #[inline]
+    fn recycle(&mut self, lease: Lease) {
+        self.buffers.recycle(lease.buffer);
+    }
+
+    fn wake(&mut self, shard: usize) {
+        self.peers[shard].wake();
+    }
+
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+        // A full turn of those who were ready is left: asking again would only queue behind them.
+        if self.seen < TURNS_PER_TICK_MAX {
+            self.ask(wait);
+        }
+        self.hand_out(completions);
+    }
+
+    fn completions_waiting(&self) -> usize {
+        self.done.len() + self.ready.len()
+    }
+
+    fn overflows(&self) -> u64 {
+        // Epoll keeps a socket that is ready, not a completion: nothing can overflow.
+        0
+    }
+
+    fn trim(&mut self) {
+        if self.buffers.touched() > self.buffers_kept {
+            self.buffers.give_pages_back();
+        }
+        self.ready.shrink_to(COMPLETIONS_PER_TICK_MAX);
+        self.done.shrink_to(COMPLETIONS_PER_TICK_MAX);
+        self.sends.shrink_to_fit();
+        self.fills.shrink_to_fit();
+    }
+
+    fn give_back_freed(&mut self) {
+        allocator::give_back_freed();
+    }
+
+    fn unread_bytes(socket: &Socket) -> u32 {
+        backlog::unread_bytes(descriptor(socket).as_fd())
+    }
+
+    fn unacknowledged_bytes(socket: &Socket) -> u32 {
+        backlog::unacknowledged_bytes(descriptor(socket).as_fd())
+    }
+
+    fn now_ms(&self) -> u64 {
+        super::clock::now_ms()
+    }
+
+    fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
+        SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket().map(canonical)
+    }
+}
+
+fn received(key: Key, result: Result<Option<Lease>, Errno>, more: bool) -> Completion {
+    Completion::Received { key, result, more }
+}
+
+/// How many bytes a completion says were received; 0 for any other.
+fn received_bytes_of(completion: &Completion) -> usize {
+    match completion {
+        Completion::Received { result: Ok(Some(lease)), .. } => lease.bytes(),
+        Completion::Filled { result: Ok(bytes), .. } => *bytes as usize,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
