@@ -123,9 +123,19 @@ pub struct Config {
     /// Bytes of the publishes that wait for the other shards. Beyond it the slowest shards skip
     /// what they have not read, as above. Default 64 MiB: a thousand full ticks of input.
     pub broadcast_bytes_max: usize,
-    /// Commands of other threads that can wait for a shard. Beyond it the methods of `Handle`
-    /// return [`HandleError::Busy`](crate::HandleError::Busy). Default 1,024.
+    /// Commands that can wait for a shard. Beyond it the methods of `Handle` return
+    /// [`HandleError::Busy`](crate::HandleError::Busy), or wait
+    /// ([`Handle::waiting`](crate::Handle::waiting)). As many can callbacks leave for their own
+    /// shard. Default 65,536: an application that publishes to each of some ten thousand rooms in
+    /// one loop finds room for all of it. A command takes memory only while it waits.
     pub command_entries: usize,
+    /// Bytes of the messages in those commands; an empty queue takes one message of any size.
+    /// Default 64 MiB, as for [`broadcast_bytes_max`](Self::broadcast_bytes_max).
+    pub command_bytes_max: usize,
+    /// Timers that the application can have set on a shard
+    /// ([`Context::set_timer`](crate::Context::set_timer)). Default 65,536: one for each connection
+    /// that [`connections_max`](Self::connections_max) allows by default.
+    pub timers_max: usize,
 
     /// How long `start` retries an address in use. Default 3,000: after SIGKILL the kernel closes
     /// rings and connections in the background, and with 10,000 connections the port stays taken
@@ -194,7 +204,9 @@ impl Default for Config {
             topic_bytes_max: 256,
             broadcast_entries: 32_768,
             broadcast_bytes_max: 64 << 20,
-            command_entries: 1_024,
+            command_entries: 65_536,
+            command_bytes_max: 64 << 20,
+            timers_max: 65_536,
             bind_timeout_ms: 3_000,
             drain_timeout_ms: 10_000,
             submission_entries: 1_024,

@@ -1,12 +1,14 @@
 //! The connection as a callback gets it. It cannot outlive the callback; a [`ConnId`] can.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 
 use ringwire_proto::{CloseCode, Message};
 
+use crate::context::Context;
 use crate::driver::Key;
+use crate::handler::Handler;
 use crate::shard::Core;
 use crate::slot::Session;
 
@@ -20,6 +22,14 @@ pub struct ConnId {
     pub(crate) server: u32,
     pub(crate) shard: u16,
     pub(crate) key: Key,
+}
+
+impl ConnId {
+    /// The number of the shard that has the connection, from 0.
+    #[must_use]
+    pub fn shard(self) -> usize {
+        usize::from(self.shard)
+    }
 }
 
 impl fmt::Display for ConnId {
@@ -63,7 +73,7 @@ impl fmt::Display for InvalidConnId {
 
 impl std::error::Error for InvalidConnId {}
 
-/// The result of [`Conn::send`].
+/// The result of [`Conn::send`] and [`send_to`](crate::Context::send_to).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendStatus {
     /// The message is queued and goes out when the tick ends.
@@ -75,26 +85,59 @@ pub enum SendStatus {
     /// The message is not queued. The connection is closing, or its write buffer is full
     /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which closes it by default.
     Dropped,
+    /// There is no such connection any more. Only
+    /// [`send_to`](crate::Context::send_to) says so.
+    Gone,
 }
 
-/// A connection, as a callback gets it. `S` is the handler's [`State`](crate::Handler::State).
-pub struct Conn<'a, S> {
-    session: &'a mut Session<S>,
-    core: &'a mut Core,
+/// A connection, as a callback gets it, and through it the whole shard: it dereferences to
+/// [`Context`]. `H` is the handler.
+pub struct Conn<'a, H: Handler> {
+    context: Context<'a, H>,
 }
 
-impl<'a, S> Conn<'a, S> {
+impl<'a, H: Handler> Deref for Conn<'a, H> {
+    type Target = Context<'a, H>;
+
     #[inline]
-    pub(crate) fn new(session: &'a mut Session<S>, core: &'a mut Core) -> Self {
-        Self { session, core }
+    fn deref(&self) -> &Self::Target {
+        &self.context
+    }
+}
+
+impl<H: Handler> DerefMut for Conn<'_, H> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.context
+    }
+}
+
+impl<'a, H: Handler> Conn<'a, H> {
+    /// `context` is that of a callback about a connection.
+    #[inline]
+    pub(crate) fn new(context: Context<'a, H>) -> Self {
+        debug_assert!(context.current.is_some());
+        Self { context }
     }
 
-    /// Sends a message: `&str` as text, `&[u8]` as binary, or a received [`Message`] unchanged.
-    /// Sending a large received message back copies nothing
+    #[inline]
+    fn session(&self) -> &Session<H::State> {
+        self.context.current.as_ref().expect("the callback is about a connection")
+    }
+
+    #[inline]
+    fn parts(&mut self) -> (&mut Session<H::State>, &mut Core) {
+        let Context { core, current, .. } = &mut self.context;
+        (current.as_mut().expect("the callback is about a connection"), core)
+    }
+
+    /// Sends a message: `&str` or `&String` as text, `&[u8]`, `&Vec<u8>` or `&Bytes` as binary, or a
+    /// received [`Message`] unchanged. Sending a large received message back copies nothing
     /// ([`forward_bytes_min`](crate::Config::forward_bytes_min)). Does not block.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> SendStatus {
-        self.session.send(self.core, message.into())
+        let (session, core) = self.parts();
+        session.send(core, message.into())
     }
 
     /// Starts the closing handshake (RFC 6455 §7.1.2). Messages sent earlier still go out; later
@@ -108,80 +151,84 @@ impl<'a, S> Conn<'a, S> {
     /// A reason of more than 123 bytes is truncated between characters. [`CloseCode::NO_STATUS`]
     /// and [`CloseCode::ABNORMAL`] must not be sent; with them the Close frame is empty.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
-        self.session.close(self.core, code, reason);
+        let (session, core) = self.parts();
+        session.close(core, code, reason);
     }
 
-    /// Sends a ping (RFC 6455 §5.5.2). Returns `false` if the payload has more than 125 bytes, the
-    /// connection is closing, or the ping does not fit into the write buffer
-    /// ([`write_bytes_max`](crate::Config::write_bytes_max)); that does not close the connection.
-    /// The engine itself sends the pings that keep a connection alive
-    /// ([`ping_interval_ms`](crate::Config::ping_interval_ms)).
+    /// Cuts the connection off after this callback, without a Close frame: what is queued is
+    /// dropped, and `on_close` follows in this tick with [`CloseCode::ABNORMAL`]. For a peer that
+    /// shall get no word and no time; any other deserves [`close`](Self::close).
+    pub fn terminate(&mut self) {
+        let (session, core) = self.parts();
+        session.terminate_later(core);
+    }
+
+    /// Sends a ping (RFC 6455 §5.5.2), whose answer [`on_pong`](Handler::on_pong) gets. Returns
+    /// `false` if the payload has more than 125 bytes, the connection is closing, or the ping does
+    /// not fit into the write buffer ([`write_bytes_max`](crate::Config::write_bytes_max)); that
+    /// does not close the connection. The engine itself sends the pings that keep a connection
+    /// alive ([`ping_interval_ms`](crate::Config::ping_interval_ms)).
     pub fn ping(&mut self, payload: &[u8]) -> bool {
-        self.session.ping(self.core, payload)
-    }
-
-    /// The application's state of this connection.
-    #[inline]
-    pub fn state(&mut self) -> &mut S {
-        self.session.state.as_mut().expect("a callback's connection has been upgraded")
+        let (session, core) = self.parts();
+        session.ping(core, payload)
     }
 
     /// The id of this connection.
     #[must_use]
     pub fn id(&self) -> ConnId {
-        ConnId { server: self.core.server, shard: self.core.shard as u16, key: self.session.key }
-    }
-
-    /// The number of this connection's shard, from 0.
-    #[must_use]
-    pub fn shard(&self) -> usize {
-        self.core.shard
-    }
-
-    /// The peer's address, or `None` if the socket has none any more. Costs a system call
-    /// (getpeername(2)), so ask once and keep it in the state.
-    #[must_use]
-    pub fn peer_addr(&self) -> Option<SocketAddr> {
-        (self.core.peer_addr)(&self.session.socket)
+        let Core { server, shard, .. } = *self.context.core;
+        ConnId { server, shard: shard as u16, key: self.session().key }
     }
 
     /// Unsent bytes: queued, and not yet accepted by the kernel.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.session.writes.unsent_bytes()
+        self.session().writes.unsent_bytes()
     }
 
     /// Subscribes to a topic. Returns `true` if the connection is subscribed now, and `false` if it
     /// is closing or exceeds a limit ([`subscriptions_max`](crate::Config::subscriptions_max),
     /// [`topic_bytes_max`](crate::Config::topic_bytes_max)).
     pub fn subscribe(&mut self, topic: &str) -> bool {
-        self.session.subscribe(self.core, topic)
+        let (session, core) = self.parts();
+        session.subscribe(core, topic)
     }
 
     /// Ends a subscription. Returns `false` if there was none. Earlier publishes are still
     /// delivered. A closing connection leaves its topics automatically.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
-        self.session.unsubscribe(self.core, topic)
+        let (session, core) = self.parts();
+        session.unsubscribe(core, topic)
+    }
+
+    /// Whether the connection is subscribed to a topic.
+    #[must_use]
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        let topic = self.context.core.topics.find(topic);
+        let subscriptions = self.session().subscriptions.as_ref();
+        topic.is_some_and(|topic| subscriptions.is_some_and(|held| held.contains(topic)))
+    }
+
+    /// The topics that the connection is subscribed to, in no order.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        let topics = &self.context.core.topics;
+        let held = self.session().subscriptions.iter();
+        held.flat_map(|held| held.topics()).map(|topic| topics.name_of(topic))
     }
 
     /// Publishes a message to all subscribers of one topic, on every shard, except this connection.
-    /// The frame is encoded once.
+    /// [`publish_all`](Context::publish_all) includes it. The frame is encoded once.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
-        self.session.publish(self.core, topic, message.into(), false);
-    }
-
-    /// Publishes a message to all subscribers of one topic, on every shard. Unlike
-    /// [`publish`](Self::publish) it includes this connection, if it is subscribed.
-    pub fn publish_all<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
-        self.session.publish(self.core, topic, message.into(), true);
+        let (session, core) = self.parts();
+        session.publish(core, topic, message.into());
     }
 }
 
-impl<S> fmt::Debug for Conn<'_, S> {
+impl<H: Handler> fmt::Debug for Conn<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conn")
             .field("id", &self.id())
-            .field("stage", &self.session.stage)
+            .field("stage", &self.session().stage)
             .field("buffered_bytes", &self.buffered_bytes())
             .finish_non_exhaustive()
     }

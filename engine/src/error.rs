@@ -203,6 +203,8 @@ pub enum HandleError {
     Stopped,
     /// The id belongs to a connection of another server.
     OtherServer,
+    /// A callback would wait for a shard, which could last for ever. Nothing was queued.
+    OnShard,
 }
 
 impl fmt::Display for HandleError {
@@ -211,6 +213,7 @@ impl fmt::Display for HandleError {
             Self::Busy => "the shard's command queue is full",
             Self::Stopped => "the server has stopped",
             Self::OtherServer => "the id is that of another server's connection",
+            Self::OnShard => "a callback must not wait for a shard",
         })
     }
 }

@@ -1,8 +1,11 @@
 //! How other threads reach a running server. Every call puts a command into a shard's bounded
-//! queue and returns at once. The shard's thread executes it.
+//! queue. The shard's thread executes it.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
@@ -12,19 +15,30 @@ use crate::error::HandleError;
 use crate::mailbox::{Command, Mailbox};
 use crate::metrics::Metrics;
 
-/// Reaches a running server from any thread. Cloning is cheap.
+/// Reaches a running server from any thread. Cloning is cheap. `C` is the handler's
+/// [`Command`](crate::Handler::Command).
 ///
 /// `Ok` means that the command is queued. If the server ends first, the command is not executed and
 /// is counted in [`Metrics::commands_lost`].
-#[derive(Clone)]
-pub struct Handle {
-    mailboxes: Arc<[Mailbox]>,
+///
+/// The queue of a shard is bounded ([`command_entries`](crate::Config::command_entries),
+/// [`command_bytes_max`](crate::Config::command_bytes_max)). The methods here never wait: a full
+/// queue is [`HandleError::Busy`], and counted in [`Metrics::commands_refused`].
+/// [`waiting`](Self::waiting) waits for room, on a thread or in a task.
+pub struct Handle<C = ()> {
+    mailboxes: Arc<[Mailbox<C>]>,
     /// The server whose ids are valid here.
     server: u32,
 }
 
-impl Handle {
-    pub(crate) fn new(mailboxes: Arc<[Mailbox]>, server: u32) -> Self {
+impl<C> Clone for Handle<C> {
+    fn clone(&self) -> Self {
+        Self { mailboxes: Arc::clone(&self.mailboxes), server: self.server }
+    }
+}
+
+impl<C> Handle<C> {
+    pub(crate) fn new(mailboxes: Arc<[Mailbox<C>]>, server: u32) -> Self {
         Self { mailboxes, server }
     }
 
@@ -40,10 +54,8 @@ impl Handle {
         topic: &str,
         message: impl Into<Message<'m>>,
     ) -> Result<(), HandleError> {
-        // One shard per topic, so that its publishes stay in order and topics spread.
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(topic);
-        let mailbox = &self.mailboxes[hash as usize % self.mailboxes.len()];
-        mailbox.push(Command::Publish { topic: topic.into(), frame: encode(message.into()) })
+        let (mailbox, command) = self.publication(topic, message.into());
+        mailbox.push(command)
     }
 
     /// Sends a message to one connection. Has no effect if the connection has ended, is closing or
@@ -68,6 +80,44 @@ impl Handle {
         self.mailbox(id)?.push(Command::Close { key: id.key, code, reason: reason.into() })
     }
 
+    /// Cuts one connection off, as [`Conn::terminate`](crate::Conn::terminate) does. Has no effect
+    /// if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]. The
+    /// connection then stays.
+    pub fn terminate(&self, id: ConnId) -> Result<(), HandleError> {
+        self.mailbox(id)?.push(Command::Terminate { key: id.key })
+    }
+
+    /// Gives a command to the handler of one shard
+    /// ([`on_command`](crate::Handler::on_command)). [`ConnId::shard`] says which shard has a
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] or [`HandleError::Stopped`]. The command is then dropped.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    pub fn command(&self, shard: usize, command: C) -> Result<(), HandleError> {
+        self.mailboxes[shard].push(Command::Custom(command))
+    }
+
+    /// The same calls, which wait for room instead of failing with [`HandleError::Busy`].
+    #[must_use]
+    pub fn waiting(&self) -> Waiting<'_, C> {
+        Waiting { handle: self }
+    }
+
+    /// How many shards the server has.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.mailboxes.len()
+    }
+
     /// Starts a graceful shutdown. The server stops accepting and closes every connection with
     /// 1001. Connections that are left after
     /// [`drain_timeout_ms`](crate::Config::drain_timeout_ms) are cut off. The engine itself handles
@@ -84,7 +134,14 @@ impl Handle {
         sum
     }
 
-    fn mailbox(&self, id: ConnId) -> Result<&Mailbox, HandleError> {
+    fn publication(&self, topic: &str, message: Message<'_>) -> (&Mailbox<C>, Command<C>) {
+        // One shard per topic, so that its publishes stay in order and topics spread.
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(topic);
+        let mailbox = &self.mailboxes[hash as usize % self.mailboxes.len()];
+        (mailbox, Command::Publish { topic: topic.into(), frame: encode(message) })
+    }
+
+    fn mailbox(&self, id: ConnId) -> Result<&Mailbox<C>, HandleError> {
         if id.server != self.server {
             return Err(HandleError::OtherServer);
         }
@@ -92,13 +149,140 @@ impl Handle {
     }
 }
 
-impl std::fmt::Debug for Handle {
+impl<C> std::fmt::Debug for Handle<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handle").field("shards", &self.mailboxes.len()).finish()
     }
 }
 
-fn encode(message: Message<'_>) -> Bytes {
+/// The calls of a [`Handle`] that wait while a shard's queue is full: those whose names end in
+/// `_blocking` on a thread, the others in a task of any executor.
+///
+/// A command of one thread, or of one task, is queued before its next one. A shard that never takes
+/// commands again, because a callback does not return, is waited for as long.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting<'h, C> {
+    handle: &'h Handle<C>,
+}
+
+impl<C> Waiting<'_, C> {
+    /// [`Handle::publish`], which waits for room.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Stopped`]; [`HandleError::OnShard`] in a callback, where waiting for a shard
+    /// could last for ever.
+    pub fn publish_blocking<'m>(
+        &self,
+        topic: &str,
+        message: impl Into<Message<'m>>,
+    ) -> Result<(), HandleError> {
+        let (mailbox, command) = self.handle.publication(topic, message.into());
+        push_blocking(mailbox, command)
+    }
+
+    /// [`Handle::send`], which waits for room.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish_blocking`](Self::publish_blocking), and [`HandleError::OtherServer`].
+    pub fn send_blocking<'m>(
+        &self,
+        id: ConnId,
+        message: impl Into<Message<'m>>,
+    ) -> Result<(), HandleError> {
+        let frame = encode(message.into());
+        push_blocking(self.handle.mailbox(id)?, Command::Send { key: id.key, frame })
+    }
+
+    /// [`Handle::command`], which waits for room.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish_blocking`](Self::publish_blocking).
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    pub fn command_blocking(&self, shard: usize, command: C) -> Result<(), HandleError> {
+        push_blocking(&self.handle.mailboxes[shard], Command::Custom(command))
+    }
+
+    /// [`Handle::publish`], which waits for room.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Stopped`].
+    pub async fn publish<'m>(
+        &self,
+        topic: &str,
+        message: impl Into<Message<'m>>,
+    ) -> Result<(), HandleError> {
+        let (mailbox, command) = self.handle.publication(topic, message.into());
+        push(mailbox, command).await
+    }
+
+    /// [`Handle::send`], which waits for room.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Stopped`] or [`HandleError::OtherServer`].
+    pub async fn send<'m>(
+        &self,
+        id: ConnId,
+        message: impl Into<Message<'m>>,
+    ) -> Result<(), HandleError> {
+        let frame = encode(message.into());
+        push(self.handle.mailbox(id)?, Command::Send { key: id.key, frame }).await
+    }
+
+    /// [`Handle::command`], which waits for room.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Stopped`].
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    pub async fn command(&self, shard: usize, command: C) -> Result<(), HandleError> {
+        push(&self.handle.mailboxes[shard], Command::Custom(command)).await
+    }
+}
+
+thread_local! {
+    static IS_SHARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is a shard's from now on: it must not wait for one.
+pub(crate) fn become_shard() {
+    IS_SHARD.set(true);
+}
+
+fn push_blocking<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {
+    if IS_SHARD.get() {
+        return Err(HandleError::OnShard);
+    }
+    mailbox.push_waiting(command)
+}
+
+async fn push<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {
+    let mut command = Some(command);
+    poll_fn(|cx| {
+        let taken = command.take().expect("a task polls no longer than it waits");
+        match mailbox.poll_push(taken, cx) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(refused) if refused.error == HandleError::Busy => {
+                command = Some(refused.command);
+                Poll::Pending
+            }
+            Err(refused) => Poll::Ready(Err(refused.error)),
+        }
+    })
+    .await
+}
+
+pub(crate) fn encode(message: Message<'_>) -> Bytes {
     let payload = message.payload();
     let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };

@@ -5,24 +5,42 @@ use ringwire_proto::{
     CloseCode, Message, Offer, Request, Response, is_origin_of_host, is_serialised_origin,
 };
 
+use crate::app_timers::TimerId;
 use crate::conn::Conn;
+use crate::context::Context;
 
 /// The callbacks of one shard. Each shard has its own handler value, so a handler needs no lock
 /// and need not be `Send`.
 ///
 /// The order for one connection is [`on_upgrade`](Self::on_upgrade), [`on_open`](Self::on_open),
-/// any number of [`on_message`](Self::on_message), [`on_drain`](Self::on_drain) and
-/// [`on_gap`](Self::on_gap), and exactly one [`on_close`](Self::on_close).
+/// any number of [`on_message`](Self::on_message), [`on_pong`](Self::on_pong),
+/// [`on_drain`](Self::on_drain) and [`on_gap`](Self::on_gap), and exactly one
+/// [`on_close`](Self::on_close). Before all of them the shard has [`on_start`](Self::on_start).
 ///
-/// A callback must not block: no other connection of the shard is served meanwhile. If a callback
-/// panics, its connection is closed with 1011 (RFC 6455 §7.4.1) and the other connections
-/// continue.
+/// The state of the connection is lent beside it, so that both can be used at once:
+/// `conn.send(&state.name)`.
+///
+/// A callback must not block: no other connection of the shard is served meanwhile. Slow work
+/// belongs on another thread, which answers through a [`Handle`](crate::Handle): with a message, or
+/// with a [`Command`](Self::Command), which [`on_command`](Self::on_command) gets.
+///
+/// If a callback about a connection panics, the connection is closed with 1011 (RFC 6455 §7.4.1).
+/// The other connections continue, whichever callback it was.
 pub trait Handler: Sized + 'static {
     /// The application's state of a connection.
-    type State: Default + 'static;
+    type State: 'static;
 
-    /// Answers a valid opening handshake (RFC 6455 §4.2). Default: accepts it with the default
-    /// state and no subprotocol.
+    /// What other threads, other shards and callbacks may ask of this handler: usually an enum, or
+    /// `()` if nothing.
+    type Command: Send + 'static;
+
+    /// Called once, on the shard's thread, before the shard accepts connections.
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        let _ = cx;
+    }
+
+    /// Answers a valid opening handshake (RFC 6455 §4.2): [`Upgrade::accept`] with the connection's
+    /// state, or [`Upgrade::refuse`]. [`Context::peer_addr`] has the peer's address.
     ///
     /// The engine then checks the origin. A browser page of another origin than the requested host
     /// gets 403, unless the answer allows it with [`Upgrade::allow_origin`] (§10.2).
@@ -30,28 +48,41 @@ pub trait Handler: Sized + 'static {
     /// If a browser offers subprotocols and the server chooses none, the browser fails the
     /// connection with 1006 and no reason. If your pages offer any, choose one with
     /// [`Upgrade::protocol`].
-    fn on_upgrade(&mut self, request: &Request<'_>, offer: &Offer<'_>) -> Upgrade<Self::State> {
-        let _ = (request, offer);
-        Upgrade::accept(Self::State::default())
-    }
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_, Self>,
+        request: &Request<'_>,
+        offer: &Offer<'_>,
+    ) -> Upgrade<Self::State>;
 
     /// Called when the connection is open. Messages sent here follow the 101 directly.
-    fn on_open(&mut self, conn: &mut Conn<'_, Self::State>) {
-        let _ = conn;
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Self::State) {
+        let _ = (conn, state);
     }
 
     /// Called for each message, when it is complete and valid. Its bytes are valid until the
     /// callback returns.
-    fn on_message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>) {
-        let _ = (conn, message);
+    fn on_message(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        state: &mut Self::State,
+        message: Message<'_>,
+    ) {
+        let _ = (conn, state, message);
+    }
+
+    /// Called for each pong, asked for or not (RFC 6455 §5.5.3). The payload is that of the ping it
+    /// answers. The engine's own pings have an empty one.
+    fn on_pong(&mut self, conn: &mut Conn<'_, Self>, state: &mut Self::State, payload: &[u8]) {
+        let _ = (conn, state, payload);
     }
 
     /// Called once after the write buffer was above its high-water mark
     /// ([`write_bytes_mark`](crate::Config::write_bytes_mark)), by sends or by publishes, when at
     /// most half of the mark is unsent. Continue to send here after
     /// [`SendStatus::Backpressure`](crate::SendStatus::Backpressure).
-    fn on_drain(&mut self, conn: &mut Conn<'_, Self::State>) {
-        let _ = conn;
+    fn on_drain(&mut self, conn: &mut Conn<'_, Self>, state: &mut Self::State) {
+        let _ = (conn, state);
     }
 
     /// Called when publishes were lost, because this shard fell too far behind another one
@@ -63,8 +94,8 @@ pub trait Handler: Sized + 'static {
     /// [`Overflow::Drop`](crate::Overflow::Drop). With
     /// [`Overflow::Close`](crate::Overflow::Close), the default, these connections are closed with
     /// 1013 and the reason "publishes lost" instead.
-    fn on_gap(&mut self, conn: &mut Conn<'_, Self::State>, gap: Gap) {
-        let _ = (conn, gap);
+    fn on_gap(&mut self, conn: &mut Conn<'_, Self>, state: &mut Self::State, gap: Gap) {
+        let _ = (conn, state, gap);
     }
 
     /// Called when the connection is over. Sending has no effect here; publishing still works.
@@ -76,8 +107,14 @@ pub trait Handler: Sized + 'static {
     ///   buffer, a panic);
     /// - [`CloseCode::ABNORMAL`] if the connection ended without a Close frame (§7.1.5): FIN, a
     ///   reset, or a deadline that cut the connection off.
-    fn on_close(&mut self, conn: &mut Conn<'_, Self::State>, code: CloseCode, reason: &str) {
-        let _ = (conn, code, reason);
+    fn on_close(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        state: &mut Self::State,
+        code: CloseCode,
+        reason: &str,
+    ) {
+        let _ = (conn, state, code, reason);
     }
 
     /// Answers a plain HTTP request on the same port: GET or HEAD, HTTP/1.1 or 1.0. The connection
@@ -87,13 +124,33 @@ pub trait Handler: Sized + 'static {
     /// Default: 200 for the path `/health`, for the health checks of load balancers; it shows that
     /// this shard runs. Every other path gets 426, since this is a WebSocket server (RFC 9110
     /// §15.5.22). A handler that overrides this method must answer health checks itself.
-    fn on_request(&mut self, request: &Request<'_>) -> Response {
+    fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Response {
+        let _ = cx;
         if request.path() == "/health" {
             return Response::new(200).body("text/plain", b"ok\n".as_slice());
         }
         let response = Response::new(426).header("Upgrade", "websocket");
         let response = response.expect("a token and a value");
         response.body("text/plain", b"this is a WebSocket server\n".as_slice())
+    }
+
+    /// Called for each command that was given to this shard
+    /// ([`Handle::command`](crate::Handle::command), [`Context::command`]), in the order in which
+    /// the shard's queue took them.
+    fn on_command(&mut self, cx: &mut Context<'_, Self>, command: Self::Command) {
+        let _ = (cx, command);
+    }
+
+    /// Called when a timer has fired ([`Context::set_timer`], [`Context::set_interval`]).
+    fn on_timer(&mut self, cx: &mut Context<'_, Self>, timer: TimerId) {
+        let _ = (cx, timer);
+    }
+
+    /// Called once when the server is told to stop, before the connections of this shard are
+    /// closed. Messages sent here still go out. The handler is dropped when the last connection has
+    /// ended.
+    fn on_stop(&mut self, cx: &mut Context<'_, Self>) {
+        let _ = cx;
     }
 }
 

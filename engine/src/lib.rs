@@ -44,11 +44,13 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+mod app_timers;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod config;
 mod conn;
 mod connections;
+mod context;
 mod cpu_quota;
 mod descriptors;
 #[cfg(feature = "driver")]
@@ -82,11 +84,13 @@ mod timer_wheel;
 mod topic;
 mod write_buffer;
 
+pub use app_timers::TimerId;
 pub use config::{Config, Overflow};
 pub use conn::{Conn, ConnId, InvalidConnId, SendStatus};
+pub use context::Context;
 pub use driver_choice::{DriverChoice, DriverKind, InvalidDriver};
 pub use error::{HandleError, SetupError};
-pub use handle::Handle;
+pub use handle::{Handle, Waiting};
 pub use handler::{Gap, Handler, Upgrade};
 pub use metrics::Metrics;
 pub use pin::Pin;
@@ -94,4 +98,4 @@ pub use ringwire_proto::{
     CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
     is_serialised_origin,
 };
-pub use server::{Builder, Running, Server};
+pub use server::{Builder, Running, Server, ShardStart};

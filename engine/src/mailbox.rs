@@ -1,13 +1,16 @@
 //! The mailbox by which other threads reach a shard: a bounded queue of commands, the stop flag,
-//! and the sleep flag. No operation blocks.
+//! and the sleep flag. Only [`Mailbox::push_waiting`] blocks, and no shard calls it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::task;
 
 use bytes::Bytes;
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
 
+use crate::config::Config;
 use crate::driver::Key;
 use crate::error::HandleError;
 use crate::metrics::{Metrics, MetricsCells};
@@ -15,37 +18,125 @@ use crate::sleep_flag::SleepFlag;
 use crate::sys::Waker;
 use ringwire_proto::CloseCode;
 
-/// What other threads may ask of a shard.
+/// What other threads may ask of a shard. `C` is the application's own command.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum Command<C> {
     /// Publish an encoded frame, here and on the other shards.
     Publish { topic: Arc<str>, frame: Bytes },
     /// Send an encoded frame to one connection, if it is still there.
     Send { key: Key, frame: Bytes },
     /// Close one connection, if it is still there.
     Close { key: Key, code: CloseCode, reason: Box<str> },
+    /// Cut one connection off, if it is still there.
+    Terminate { key: Key },
+    /// Give it to the handler.
+    Custom(C),
 }
 
-pub(crate) struct Mailbox {
-    commands: ArrayQueue<Command>,
+impl<C> Command<C> {
+    /// Bytes of messages in it.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Publish { frame, .. } | Self::Send { frame, .. } => frame.len(),
+            Self::Close { .. } | Self::Terminate { .. } | Self::Custom(_) => 0,
+        }
+    }
+}
+
+pub(crate) struct Mailbox<C> {
+    commands: SegQueue<Command<C>>,
+    room: Room,
+    waiting: Waiting,
     stop: AtomicBool,
     /// The shard is gone: nothing will be taken any more.
     ended: AtomicBool,
     /// Commands that were queued and will not be carried out.
     lost: AtomicU64,
+    /// Commands for which there was no room.
+    refused: AtomicU64,
     pub(crate) sleep: SleepFlag,
     waker: Arc<Waker>,
     /// Padded: written every tick, while the flag above is read by every publisher.
     pub(crate) metrics: CachePadded<MetricsCells>,
 }
 
-impl Mailbox {
-    pub(crate) fn new(command_entries: usize, waker: Waker) -> Self {
+/// How much may wait in the queue, and does.
+struct Room {
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+    entries_max: usize,
+    bytes_max: usize,
+}
+
+impl Room {
+    fn new(entries_max: usize, bytes_max: usize) -> Self {
+        let (entries, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { entries, bytes, entries_max, bytes_max }
+    }
+
+    /// Takes room for one command. An empty queue takes one of any size.
+    fn take(&self, bytes: usize) -> bool {
+        if self.entries.fetch_add(1, Ordering::SeqCst) >= self.entries_max {
+            self.entries.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        let before = self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        if before > 0 && before.saturating_add(bytes) > self.bytes_max {
+            self.give_back(bytes);
+            return false;
+        }
+        true
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.entries.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Those who wait for room.
+#[derive(Default)]
+struct Waiting {
+    /// How many there are: the shard takes the lock only if there is somebody.
+    count: AtomicUsize,
+    tasks: Mutex<Vec<task::Waker>>,
+    threads: Condvar,
+}
+
+impl Waiting {
+    /// There is room, or the shard has ended.
+    fn wake(&self) {
+        // Against whoever counts himself and then looks for room: whichever comes second sees
+        // the other's store.
+        fence(Ordering::SeqCst);
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut tasks = self.tasks.lock();
+        self.count.fetch_sub(tasks.len(), Ordering::SeqCst);
+        let woken = std::mem::take(&mut *tasks);
+        self.threads.notify_all();
+        drop(tasks);
+        woken.into_iter().for_each(task::Waker::wake);
+    }
+}
+
+/// A command that was not queued, and why.
+pub(crate) struct Refused<C> {
+    pub(crate) command: Command<C>,
+    pub(crate) error: HandleError,
+}
+
+impl<C> Mailbox<C> {
+    pub(crate) fn new(config: &Config, waker: Waker) -> Self {
         Self {
-            commands: ArrayQueue::new(command_entries),
+            commands: SegQueue::new(),
+            room: Room::new(config.command_entries, config.command_bytes_max),
+            waiting: Waiting::default(),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             sleep: SleepFlag::new(),
             waker: Arc::new(waker),
             metrics: CachePadded::default(),
@@ -58,12 +149,60 @@ impl Mailbox {
     }
 
     /// Leaves a command, from any thread. What was left is carried out, or counted as lost if
-    /// the shard ends first.
-    pub(crate) fn push(&self, command: Command) -> Result<(), HandleError> {
+    /// the shard ends first. What was refused is counted as well.
+    pub(crate) fn push(&self, command: Command<C>) -> Result<(), HandleError> {
+        self.try_push(command).map_err(|Refused { error, .. }| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            error
+        })
+    }
+
+    /// Leaves a command as soon as there is room for it, from a thread that is no shard.
+    pub(crate) fn push_waiting(&self, command: Command<C>) -> Result<(), HandleError> {
+        let mut refused = match self.try_push(command) {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let mut tasks = self.waiting.tasks.lock();
+        self.waiting.count.fetch_add(1, Ordering::SeqCst);
+        let pushed = loop {
+            refused = match self.try_push(refused.command) {
+                Ok(()) => break Ok(()),
+                Err(Refused { error, .. }) if error != HandleError::Busy => break Err(error),
+                Err(refused) => refused,
+            };
+            self.waiting.threads.wait(&mut tasks);
+        };
+        self.waiting.count.fetch_sub(1, Ordering::SeqCst);
+        pushed
+    }
+
+    /// Leaves a command if there is room for it; else has the task woken when there may be.
+    pub(crate) fn poll_push(
+        &self,
+        command: Command<C>,
+        cx: &mut task::Context<'_>,
+    ) -> Result<(), Refused<C>> {
+        let refused = match self.try_push(command) {
+            Err(refused) if refused.error == HandleError::Busy => refused,
+            pushed => return pushed,
+        };
+        let mut tasks = self.waiting.tasks.lock();
+        // One that polls twice is woken twice.
+        tasks.push(cx.waker().clone());
+        self.waiting.count.fetch_add(1, Ordering::SeqCst);
+        drop(tasks);
+        self.try_push(refused.command)
+    }
+
+    fn try_push(&self, command: Command<C>) -> Result<(), Refused<C>> {
         if self.ended.load(Ordering::Acquire) {
-            return Err(HandleError::Stopped);
+            return Err(Refused { command, error: HandleError::Stopped });
         }
-        self.commands.push(command).map_err(|_| HandleError::Busy)?;
+        if !self.room.take(command.bytes()) {
+            return Err(Refused { command, error: HandleError::Busy });
+        }
+        self.commands.push(command);
         // Against `end`: whichever fence comes second sees the other side's store, so a command
         // pushed while the shard ends is counted by it or by us.
         fence(Ordering::SeqCst);
@@ -93,8 +232,16 @@ impl Mailbox {
         !self.commands.is_empty()
     }
 
-    pub(crate) fn pop(&self) -> Option<Command> {
-        self.commands.pop()
+    /// Takes the next command. To be followed by [`wake_waiting`](Self::wake_waiting).
+    pub(crate) fn pop(&self) -> Option<Command<C>> {
+        let command = self.commands.pop()?;
+        self.room.give_back(command.bytes());
+        Some(command)
+    }
+
+    /// Commands have been taken: who waits for room may try again.
+    pub(crate) fn wake_waiting(&self) {
+        self.waiting.wake();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -106,10 +253,11 @@ impl Mailbox {
         self.ended.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         self.count_lost();
+        self.waiting.wake();
     }
 
     fn count_lost(&self) {
-        while self.commands.pop().is_some() {
+        while self.pop().is_some() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -117,30 +265,62 @@ impl Mailbox {
     pub(crate) fn add_metrics_to(&self, sum: &mut Metrics) {
         self.metrics.add_to(sum);
         sum.commands_lost += self.lost.load(Ordering::Relaxed);
+        sum.commands_refused += self.refused.load(Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+    use std::time::Duration;
+
     use super::*;
 
-    fn close(slot: u32) -> Command {
-        let key = Key { slot, generation: 1 };
-        Command::Close { key, code: CloseCode::NORMAL, reason: "".into() }
+    type Numbers = Mailbox<u32>;
+
+    fn mailbox(command_entries: usize, command_bytes_max: usize) -> Numbers {
+        let config = Config { command_entries, command_bytes_max, ..Config::default() };
+        Mailbox::new(&config, Waker::new().unwrap())
+    }
+
+    fn send(bytes: usize) -> Command<u32> {
+        let key = Key { slot: 0, generation: 1 };
+        Command::Send { key, frame: vec![0; bytes].into() }
+    }
+
+    fn metrics(mailbox: &Numbers) -> Metrics {
+        let mut metrics = Metrics::default();
+        mailbox.add_metrics_to(&mut metrics);
+        metrics
     }
 
     #[test]
     fn a_full_queue_says_so_and_an_ended_shard_too() {
-        let mailbox = Mailbox::new(2, Waker::new().unwrap());
-        assert_eq!(mailbox.push(close(0)), Ok(()));
-        assert_eq!(mailbox.push(close(1)), Ok(()));
-        assert_eq!(mailbox.push(close(2)), Err(HandleError::Busy));
-        assert!(matches!(mailbox.pop(), Some(Command::Close { key: Key { slot: 0, .. }, .. })));
+        let mailbox = mailbox(2, 1_000);
+        assert_eq!(mailbox.push(Command::Custom(0)), Ok(()));
+        assert_eq!(mailbox.push(Command::Custom(1)), Ok(()));
+        assert_eq!(mailbox.push(Command::Custom(2)), Err(HandleError::Busy));
+        assert!(matches!(mailbox.pop(), Some(Command::Custom(0))));
         mailbox.end();
-        assert_eq!(mailbox.push(close(3)), Err(HandleError::Stopped));
-        let mut metrics = Metrics::default();
-        mailbox.add_metrics_to(&mut metrics);
-        assert_eq!(metrics.commands_lost, 1);
+        assert_eq!(mailbox.push(Command::Custom(3)), Err(HandleError::Stopped));
+        let metrics = metrics(&mailbox);
+        assert_eq!((metrics.commands_lost, metrics.commands_refused), (1, 2));
+    }
+
+    #[test]
+    fn bytes_are_bounded_too_but_one_message_always_fits() {
+        let mailbox = mailbox(100, 1_000);
+        assert_eq!(mailbox.push(send(5_000)), Ok(()));
+        assert_eq!(mailbox.push(send(1)), Err(HandleError::Busy));
+        assert!(mailbox.pop().is_some());
+        assert_eq!(mailbox.push(send(600)), Ok(()));
+        assert_eq!(mailbox.push(send(400)), Ok(()));
+        assert_eq!(mailbox.push(send(1)), Err(HandleError::Busy));
+        // What has no bytes needs no room for any.
+        assert_eq!(mailbox.push(Command::Custom(0)), Err(HandleError::Busy));
+        while mailbox.pop().is_some() {}
+        assert_eq!(mailbox.push(send(1_000)), Ok(()));
     }
 
     /// Each command that was taken is carried out or counted, wherever the end comes.
@@ -148,10 +328,10 @@ mod tests {
     fn no_command_is_lost_without_being_counted() {
         const PUSHERS: u64 = 3;
         for _ in 0..200 {
-            let mailbox = Mailbox::new(64, Waker::new().unwrap());
+            let mailbox = mailbox(64, 1_000);
             let (mut carried_out, mut queued) = (0, 0);
             std::thread::scope(|scope| {
-                let push = || (0..100).filter(|_| mailbox.push(close(0)).is_ok()).count() as u64;
+                let push = || (0..100).filter(|_| mailbox.push(send(1)).is_ok()).count() as u64;
                 let pushers: Vec<_> = (0..PUSHERS).map(|_| scope.spawn(push)).collect();
                 for _ in 0..50 {
                     carried_out += u64::from(mailbox.pop().is_some());
@@ -159,9 +339,69 @@ mod tests {
                 mailbox.end();
                 queued = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
             });
-            let mut metrics = Metrics::default();
-            mailbox.add_metrics_to(&mut metrics);
-            assert_eq!(queued, carried_out + metrics.commands_lost);
+            assert_eq!(queued, carried_out + metrics(&mailbox).commands_lost);
         }
+    }
+
+    /// Whoever waits gets room or learns of the end; nothing is refused meanwhile.
+    #[test]
+    fn whoever_waits_gets_room() {
+        const COMMANDS: u64 = 2_000;
+        let mailbox = mailbox(3, 1_000);
+        std::thread::scope(|scope| {
+            let pushers: Vec<_> = (0..3)
+                .map(|_| {
+                    scope.spawn(|| (0..COMMANDS).all(|_| mailbox.push_waiting(send(9)).is_ok()))
+                })
+                .collect();
+            let mut taken = 0;
+            while taken < 3 * COMMANDS {
+                while mailbox.pop().is_some() {
+                    taken += 1;
+                }
+                mailbox.wake_waiting();
+            }
+            assert!(pushers.into_iter().all(|pusher| pusher.join().unwrap()));
+        });
+        assert_eq!(metrics(&mailbox).commands_refused, 0);
+        std::thread::scope(|scope| {
+            (0..3).for_each(|_| mailbox.push(send(1)).unwrap());
+            let waiting = scope.spawn(|| mailbox.push_waiting(send(1)));
+            std::thread::sleep(Duration::from_millis(1));
+            mailbox.end();
+            assert_eq!(waiting.join().unwrap(), Err(HandleError::Stopped));
+        });
+    }
+
+    #[test]
+    fn a_task_is_woken_when_there_is_room() {
+        struct Count(AtomicUsize);
+        impl task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let mailbox = mailbox(1, 1_000);
+        mailbox.push(send(1)).unwrap();
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = task::Waker::from(Arc::clone(&woken));
+        let mut command = Some(send(1));
+        let mut pushing = Box::pin(poll_fn(|cx| {
+            let taken = command.take().expect("put back while there is no room");
+            match mailbox.poll_push(taken, cx) {
+                Ok(()) => Poll::Ready(()),
+                Err(refused) => {
+                    command = Some(refused.command);
+                    Poll::Pending
+                }
+            }
+        }));
+        let mut cx = task::Context::from_waker(&waker);
+        use std::future::Future;
+        assert!(pushing.as_mut().poll(&mut cx).is_pending());
+        mailbox.pop().unwrap();
+        mailbox.wake_waiting();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(pushing.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -83,6 +83,9 @@ metrics! {
     /// Commands of a [`Handle`](crate::Handle) that were queued and not executed, because the
     /// server ended first.
     commands_lost,
+    /// Commands of other threads and shards that were not queued, because a shard's queue was full
+    /// or the shard had ended.
+    commands_refused,
     /// Receives that ended because no receive buffer was free (`ENOBUFS`). They are armed again; no
     /// input is lost.
     receives_unbuffered,

@@ -13,7 +13,7 @@ use crate::driver_choice::{DriverChoice, DriverKind};
 use crate::error::SetupError;
 use crate::handle::Handle;
 use crate::handler::Handler;
-use crate::mailbox::{Command, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::pin::{Pin, place_shards};
 use crate::shard::{Links, Publication};
 use crate::starting::{Plan, check_memory, size_rings, start_threads};
@@ -92,7 +92,7 @@ impl Builder {
     }
 
     /// Starts the server and returns when it has stopped. `make` is called once per shard, on the
-    /// shard's thread, with the shard's number, and returns the shard's handler.
+    /// shard's thread, and returns the shard's handler.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Builder {
     /// later.
     pub fn run<H: Handler>(
         self,
-        make: impl Fn(usize) -> H + Send + Sync + 'static,
+        make: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
     ) -> Result<(), SetupError> {
         self.start(make)?.join()
     }
@@ -117,8 +117,8 @@ impl Builder {
     /// `make` panics. By then all of its threads have ended and its ports are free.
     pub fn start<H: Handler>(
         self,
-        make: impl Fn(usize) -> H + Send + Sync + 'static,
-    ) -> Result<Running, SetupError> {
+        make: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
+    ) -> Result<Running<H::Command>, SetupError> {
         self.config.check()?;
         let (shards, cpus) = place_shards(self.shards, &self.pin)?;
         raise_limits();
@@ -128,15 +128,16 @@ impl Builder {
             .collect::<Result<_, _>>()
             .map_err(|source| SetupError::Machine { step: "getsockname", source })?;
         check_queues(&self.config, shards)?;
-        let mailboxes = make_mailboxes(shards, self.config.command_entries)?;
+        let mailboxes = make_mailboxes(shards, &self.config)?;
         let links = join_shards(&mailboxes, &self.config);
-        let server = links[0].server;
+        let handle = Handle::new(Arc::clone(&mailboxes), links[0].server);
         let plan = Plan {
             ring: size_rings(self.driver, &self.config, shards),
             config: self.config,
             shards,
             cpus,
             mailboxes: Arc::clone(&mailboxes),
+            handle: handle.clone(),
             descriptors: Arc::clone(&links[0].descriptors),
             make,
             memory: Mutex::new(()),
@@ -144,7 +145,6 @@ impl Builder {
         let (driver, threads) =
             start_threads(self.driver, plan, by_shard(groups, shards), links)?;
         tracing::info!(?local_addrs, shards, %driver, "serving");
-        let handle = Handle::new(mailboxes, server);
         Ok(Running { local_addrs, shards, driver, handle, threads })
     }
 
@@ -159,17 +159,31 @@ impl Builder {
     }
 }
 
+/// What a shard's handler is made with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ShardStart<C = ()> {
+    /// The number of the shard, from 0.
+    pub index: usize,
+    /// How many shards the server has.
+    pub shards: usize,
+    /// Reaches the server, also before it accepts connections: what is queued is carried out when
+    /// the shard runs.
+    pub handle: Handle<C>,
+}
+
 /// A running server. Dropping this value stops the server and does not wait for its end.
+/// `C` is the handler's [`Command`](Handler::Command).
 #[derive(Debug)]
-pub struct Running {
+pub struct Running<C = ()> {
     local_addrs: Vec<SocketAddr>,
     shards: usize,
     driver: DriverKind,
-    handle: Handle,
+    handle: Handle<C>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Running {
+impl<C> Running<C> {
     /// The first address the server listens on. If the port was 0, it has the port picked.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -196,7 +210,7 @@ impl Running {
 
     /// Returns a handle, by which other threads reach the server.
     #[must_use]
-    pub fn handle(&self) -> Handle {
+    pub fn handle(&self) -> Handle<C> {
         self.handle.clone()
     }
 
@@ -217,7 +231,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl<C> Drop for Running<C> {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
             self.handle.stop();
@@ -253,11 +267,6 @@ fn by_shard(groups: Vec<Vec<Listener>>, shards: usize) -> Vec<Vec<Listener>> {
 
 /// Whether the queues between the shards and other threads can be had.
 fn check_queues(config: &Config, shards: usize) -> Result<(), SetupError> {
-    check_memory(
-        config.command_entries.saturating_mul(shards),
-        size_of::<Command>() + size_of::<usize>(),
-        "the command queues of all shards: lower command_entries",
-    )?;
     // A lone shard has no such ring.
     let rings = if shards == 1 { 0 } else { shards };
     check_memory(
@@ -267,18 +276,18 @@ fn check_queues(config: &Config, shards: usize) -> Result<(), SetupError> {
     )
 }
 
-pub(crate) fn make_mailboxes(
+pub(crate) fn make_mailboxes<C>(
     shards: usize,
-    command_entries: usize,
-) -> Result<Arc<[Mailbox]>, SetupError> {
+    config: &Config,
+) -> Result<Arc<[Mailbox<C>]>, SetupError> {
     (0..shards)
-        .map(|_| Ok(Mailbox::new(command_entries, Waker::new()?)))
+        .map(|_| Ok(Mailbox::new(config, Waker::new()?)))
         .collect::<Result<_, _>>()
         .map_err(|source| SetupError::Machine { step: "eventfd", source })
 }
 
 /// A ring from each shard to all others.
-pub(crate) fn join_shards(mailboxes: &Arc<[Mailbox]>, config: &Config) -> Vec<Links> {
+pub(crate) fn join_shards<C>(mailboxes: &Arc<[Mailbox<C>]>, config: &Config) -> Vec<Links<C>> {
     type Ends = (Publisher<Publication>, Vec<Reader<Publication>>);
     let shards = mailboxes.len();
     let server = next_server();

@@ -2,19 +2,22 @@
 //! in order, and keeps the clock by which deadlines are judged.
 //!
 //! ```text
-//! tick: submit and wait ─► completions ─► due timers ─► broadcasts ─► commands
+//! tick: submit and wait ─► completions ─► deadlines ─► broadcasts ─► commands
 //!         ▲                                                              │
 //!         └── re-arm receives ◄── one send per dirty connection ◄── publishes of the tick
 //! ```
 
 mod accept;
 mod closing;
+mod commands;
 mod core;
 mod date;
 mod deadlines;
+mod desk;
 mod fanout;
 #[cfg(any(test, feature = "sim"))]
 mod inspect;
+mod lent;
 mod opening;
 mod receive;
 mod send;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 use self::accept::Accepting;
 pub(crate) use self::core::{Core, Publication};
 use self::date::Date;
+pub(crate) use self::desk::Desk;
 pub(crate) use self::surplus::Surplus;
 use self::warned::Warned;
 use crate::config::{Config, SURPLUS_MAX, TickLimits};
@@ -45,7 +49,7 @@ use crate::topic::Topics;
 use crate::write_buffer::BufferPool;
 
 /// How a shard is joined to the others.
-pub(crate) struct Links {
+pub(crate) struct Links<C> {
     /// This shard's index.
     pub(crate) shard: usize,
     /// Tells this server's connections from those of other servers.
@@ -53,7 +57,7 @@ pub(crate) struct Links {
     /// Of all shards together.
     pub(crate) descriptors: Arc<Descriptors>,
     /// Of every shard, by index.
-    pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) mailboxes: Arc<[Mailbox<C>]>,
     pub(crate) publisher: Publisher<Publication>,
     /// One for each other shard's publisher.
     pub(crate) readers: Vec<Reader<Publication>>,
@@ -64,7 +68,8 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     handler: H,
     connections: Connections<H::State>,
     core: Core,
-    links: Links,
+    desk: Desk<H::Command>,
+    links: Links<H::Command>,
     /// By listener.
     accepting: Vec<Accepting>,
     /// Accepted beyond the limits, and not yet in a slot.
@@ -93,7 +98,7 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
 }
 
 impl<H: Handler, D: Driver> Shard<H, D> {
-    pub(crate) fn new(driver: D, handler: H, config: &Config, links: Links) -> Self {
+    pub(crate) fn new(driver: D, handler: H, config: &Config, links: Links<H::Command>) -> Self {
         let now_ms = driver.now_ms();
         let judging = Judging { judged_ms: now_ms, ..Judging::default() };
         let core = Core {
@@ -132,6 +137,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             handler,
             connections: Connections::new(config.connections_max + SURPLUS_MAX),
             core,
+            desk: Desk::new(config, links.server, Arc::clone(&links.mailboxes)),
             links,
             accepting: vec![Accepting::Armed; listeners],
             waiting: VecDeque::new(),
@@ -164,6 +170,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     pub(crate) fn start(&mut self) {
+        self.call_shard(|handler, cx| handler.on_start(cx));
         for listener in 0..self.accepting.len() {
             self.driver.arm_accept(listener);
         }
@@ -187,6 +194,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.fire_deadlines();
         self.take_broadcasts();
         self.take_commands();
+        self.fire_timers();
         self.fail_failing();
         self.hand_out_publishes();
         self.flush_dirty();
@@ -228,7 +236,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             && !self.is_cutting_off()
             && core.failing.is_empty()
             && core.dirty.is_empty()
-            && core.log.is_empty())
+            && core.log.is_empty()
+            && self.desk.own() == 0)
     }
 
     fn has_mail(&self) -> bool {
@@ -290,7 +299,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.core.is_quiet && self.core.pool.freed_bytes() == 0
     }
 
-    fn mailbox(&self) -> &Mailbox {
+    fn mailbox(&self) -> &Mailbox<H::Command> {
         &self.links.mailboxes[self.links.shard]
     }
 

@@ -96,11 +96,6 @@ pub(crate) struct Slot<S> {
     pub(crate) session: Session<S>,
 }
 
-/// Two cache lines, and what every idle connection takes; whoever makes it more should know.
-/// (The simulator's sockets are larger.)
-#[cfg(not(any(test, feature = "sim")))]
-const _: () = assert!(size_of::<Option<Slot<()>>>() == 128);
-
 pub(crate) struct Session<S> {
     pub(crate) key: Key,
     pub(crate) socket: Socket,
@@ -145,12 +140,19 @@ pub(crate) struct Session<S> {
     pub(crate) writes: WriteBuffer,
     pub(crate) subscriptions: Option<Box<Subscriptions>>,
     pub(crate) pending: Option<Box<Pending>>,
-    /// The application's; from the upgrade on.
+    /// The application's: from the upgrade on, and lent to a callback about the connection.
     pub(crate) state: Option<S>,
 }
 
 /// The longest control frame of ours (RFC 6455 §5.5: a payload of at most 125 bytes).
 const CONTROL_FRAME_BYTES_MAX: usize = 2 + 125;
+
+/// How a connection is to be ended when no callback runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    Fail(CloseCode, &'static str),
+    CutOff,
+}
 
 /// What a connection is closed with for [`Overflow::Close`].
 const WRITE_BUFFER_FULL: (CloseCode, &str) = (CloseCode::TRY_AGAIN_LATER, "write buffer full");
@@ -278,7 +280,8 @@ impl<S> Slot<S> {
 }
 
 impl<S> Session<S> {
-    /// Queues one message, in the order of the program with what was published.
+    /// Queues one message in a callback about this connection, in the order of the program with
+    /// what was published.
     #[inline]
     pub(crate) fn send(&mut self, core: &mut Core, message: Message<'_>) -> SendStatus {
         let payload_bytes = message.payload().len();
@@ -291,6 +294,16 @@ impl<S> Session<S> {
                 let Self { outgoing, writes, .. } = session;
                 writes.append(&mut core.pool, frame_bytes, |out| outgoing.message(out, message));
             }
+        })
+    }
+
+    /// Queues one message in a callback about another connection: if it is that one's message, it
+    /// is copied.
+    pub(crate) fn send_other(&mut self, core: &mut Core, message: Message<'_>) -> SendStatus {
+        let frame_bytes = frame_header_bytes(message.payload().len()) + message.payload().len();
+        self.send_with(core, frame_bytes, |session, core| {
+            let Self { outgoing, writes, .. } = session;
+            writes.append(&mut core.pool, frame_bytes, |out| outgoing.message(out, message));
         })
     }
 
@@ -354,8 +367,15 @@ impl<S> Session<S> {
     pub(crate) fn fail_later(&mut self, core: &mut Core, code: CloseCode, reason: &'static str) {
         if !self.failing {
             self.failing = true;
-            core.failing.push_back((self.key, code, reason));
+            core.failing.push_back((self.key, Ending::Fail(code, reason)));
         }
+    }
+
+    /// Has the shard cut this connection off as soon as no callback runs. Nothing is queued any
+    /// more until then.
+    pub(crate) fn terminate_later(&mut self, core: &mut Core) {
+        self.failing = true;
+        core.failing.push_back((self.key, Ending::CutOff));
     }
 
     /// Gives the connection what was published to its topics in this tick so far.
@@ -660,15 +680,9 @@ impl<S> Session<S> {
         }
     }
 
-    /// Publishes; this connection is left out unless `including_self`.
-    pub(crate) fn publish(
-        &mut self,
-        core: &mut Core,
-        topic: &str,
-        message: Message<'_>,
-        including_self: bool,
-    ) {
-        if including_self || self.subscriptions.is_none() {
+    /// Publishes to all subscribers but this connection.
+    pub(crate) fn publish(&mut self, core: &mut Core, topic: &str, message: Message<'_>) {
+        if self.subscriptions.is_none() {
             return core.publish(topic, message);
         }
         self.serve_published(core);

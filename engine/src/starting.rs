@@ -11,9 +11,11 @@ use crate::connections::Connections;
 use crate::descriptors::{Descriptors, connections_within};
 use crate::driver_choice::{DriverChoice, DriverKind};
 use crate::error::{SetupError, io_uring_disabled};
+use crate::handle::{Handle, become_shard};
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
 use crate::pin::SHARD_THREAD_PREFIX;
+use crate::server::ShardStart;
 use crate::shard::{Links, Shard};
 use crate::sys::{
     EpollDriver, KernelDriver, Listener, RingConfig, UringDriver, Waker, descriptors_max, fit_rings,
@@ -21,15 +23,22 @@ use crate::sys::{
 };
 use crate::timer_wheel::TimerWheel;
 
+/// Makes the handler of a shard.
+pub(crate) trait Make<H: Handler>: Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static {}
+
+impl<H: Handler, F: Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static> Make<H> for F {}
+
 /// What every shard's thread needs to know.
-pub(crate) struct Plan<F> {
+pub(crate) struct Plan<F, C> {
     pub(crate) config: Config,
     /// The sizes with which the rings of all shards fit into the locked memory.
     pub(crate) ring: RingConfig,
     pub(crate) shards: usize,
     /// The CPU of each shard, if shards are pinned.
     pub(crate) cpus: Option<Vec<usize>>,
-    pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) mailboxes: Arc<[Mailbox<C>]>,
+    /// Given to every handler.
+    pub(crate) handle: Handle<C>,
     pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) make: F,
     /// One shard at a time finds out whether its memory is to be had.
@@ -65,15 +74,15 @@ enum Step<D: KernelDriver> {
 }
 
 /// What a shard's thread waits for after each step but the last. One that hears nothing ends.
-enum Sign<D: KernelDriver> {
-    MakeHandler(Box<Part<D>>),
+enum Sign<D: KernelDriver, C> {
+    MakeHandler(Box<Part<D, C>>),
     Accept,
 }
 
 /// What a shard serves with, once all drivers are open.
-struct Part<D: KernelDriver> {
+struct Part<D: KernelDriver, C> {
     listeners: Vec<Listener>,
-    links: Links,
+    links: Links<C>,
     doors: Doors<D>,
 }
 
@@ -104,18 +113,18 @@ impl<D: KernelDriver> Drop for Reporter<D> {
 }
 
 /// The threads on their way.
-struct Starting<D: KernelDriver> {
+struct Starting<D: KernelDriver, C> {
     threads: Vec<JoinHandle<()>>,
-    signs: Vec<Sender<Sign<D>>>,
+    signs: Vec<Sender<Sign<D, C>>>,
     reports: Receiver<Report<D>>,
 }
 
 /// Starts the threads, and returns when every shard accepts connections.
-pub(crate) fn start_threads<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
+pub(crate) fn start_threads<H: Handler, F: Make<H>>(
     choice: DriverChoice,
-    plan: Plan<F>,
+    plan: Plan<F, H::Command>,
     listeners: Vec<Vec<Listener>>,
-    links: Vec<Links>,
+    links: Vec<Links<H::Command>>,
 ) -> Result<(DriverKind, Vec<JoinHandle<()>>), SetupError> {
     let plan = Arc::new(plan);
     if choice != DriverChoice::Epoll {
@@ -133,23 +142,23 @@ pub(crate) fn start_threads<H: Handler, F: Fn(usize) -> H + Send + Sync + 'stati
 }
 
 /// A start that has failed: the reason, and what another one may use, unless a shard has had it.
-struct NotStarted {
+struct NotStarted<C> {
     error: SetupError,
-    unused: Option<(Vec<Vec<Listener>>, Vec<Links>)>,
+    unused: Option<(Vec<Vec<Listener>>, Vec<Links<C>>)>,
 }
 
-impl From<NotStarted> for SetupError {
-    fn from(NotStarted { error, .. }: NotStarted) -> Self {
+impl<C> From<NotStarted<C>> for SetupError {
+    fn from(NotStarted { error, .. }: NotStarted<C>) -> Self {
         error
     }
 }
 
-fn start_on<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static, D: KernelDriver>(
-    plan: &Arc<Plan<F>>,
+fn start_on<H: Handler, F: Make<H>, D: KernelDriver>(
+    plan: &Arc<Plan<F, H::Command>>,
     listeners: Vec<Vec<Listener>>,
-    links: Vec<Links>,
-) -> Result<(DriverKind, Vec<JoinHandle<()>>), NotStarted> {
-    let (starting, doors) = match Starting::<D>::open(plan) {
+    links: Vec<Links<H::Command>>,
+) -> Result<(DriverKind, Vec<JoinHandle<()>>), NotStarted<H::Command>> {
+    let (starting, doors) = match Starting::<D, H::Command>::open(plan) {
         Ok(opened) => opened,
         Err(error) => return Err(NotStarted { error, unused: Some((listeners, links)) }),
     };
@@ -163,10 +172,10 @@ fn start_on<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static, D: KernelDriv
     }
 }
 
-impl<D: KernelDriver> Starting<D> {
+impl<D: KernelDriver, C: Send + 'static> Starting<D, C> {
     /// Starts every thread; returns when all of them have opened their drivers.
-    fn open<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
-        plan: &Arc<Plan<F>>,
+    fn open<H: Handler<Command = C>, F: Make<H>>(
+        plan: &Arc<Plan<F, C>>,
     ) -> Result<(Self, Doors<D>), SetupError> {
         let (report, reports) = channel();
         let mut starting = Self { threads: Vec::new(), signs: Vec::new(), reports };
@@ -180,9 +189,9 @@ impl<D: KernelDriver> Starting<D> {
         }
     }
 
-    fn spawn<H: Handler, F: Fn(usize) -> H + Send + Sync + 'static>(
+    fn spawn<H: Handler<Command = C>, F: Make<H>>(
         &mut self,
-        plan: &Arc<Plan<F>>,
+        plan: &Arc<Plan<F, C>>,
         report: &Sender<Report<D>>,
     ) -> Result<(), SetupError> {
         for shard in 0..plan.shards {
@@ -199,7 +208,7 @@ impl<D: KernelDriver> Starting<D> {
         Ok(())
     }
 
-    fn await_doors<F>(&self, plan: &Plan<F>) -> Result<Doors<D>, SetupError> {
+    fn await_doors<F>(&self, plan: &Plan<F, C>) -> Result<Doors<D>, SetupError> {
         let mut doors: Vec<Option<D::Door>> = self.threads.iter().map(|_| None).collect();
         self.await_all(|shard, step| match step {
             Step::HasDriver(door) => doors[shard] = Some(door),
@@ -211,10 +220,10 @@ impl<D: KernelDriver> Starting<D> {
 
     fn take_steps<F>(
         &self,
-        plan: &Plan<F>,
+        plan: &Plan<F, C>,
         doors: &Doors<D>,
         listeners: Vec<Vec<Listener>>,
-        links: Vec<Links>,
+        links: Vec<Links<C>>,
     ) -> Result<(), SetupError> {
         let mut parts = listeners.into_iter().zip(links);
         self.sign(|| {
@@ -237,7 +246,7 @@ impl<D: KernelDriver> Starting<D> {
         Ok(())
     }
 
-    fn sign(&self, mut make: impl FnMut() -> Sign<D>) {
+    fn sign(&self, mut make: impl FnMut() -> Sign<D, C>) {
         for sign in &self.signs {
             // A thread that has ended meanwhile has panicked, and reports that.
             let _ = sign.send(make());
@@ -255,7 +264,7 @@ impl<D: KernelDriver> Starting<D> {
 }
 
 /// Says how many connections the descriptors allow, once everything else has its own.
-fn divide_descriptors<F>(plan: &Plan<F>) {
+fn divide_descriptors<F, C>(plan: &Plan<F, C>) {
     let limit = descriptors_max();
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let reserved = DESCRIPTORS_RESERVED + SURPLUS_MAX * plan.shards;
@@ -276,13 +285,14 @@ fn divide_descriptors<F>(plan: &Plan<F>) {
 }
 
 /// A shard's thread, from its driver to its end.
-fn live<H: Handler, F: Fn(usize) -> H, D: KernelDriver>(
-    plan: &Plan<F>,
+fn live<H: Handler, F: Make<H>, D: KernelDriver>(
+    plan: &Plan<F, H::Command>,
     reporter: Reporter<D>,
-    signs: &Receiver<Sign<D>>,
+    signs: &Receiver<Sign<D, H::Command>>,
 ) {
     let index = reporter.shard;
-    let (mut driver, door) = match open::<F, D>(plan, index) {
+    become_shard();
+    let (mut driver, door) = match open::<F, H::Command, D>(plan, index) {
         Ok(opened) => opened,
         Err(error) => return reporter.report(Err(error)),
     };
@@ -293,7 +303,8 @@ fn live<H: Handler, F: Fn(usize) -> H, D: KernelDriver>(
         let step = "watching the listeners";
         return reporter.report(Err(SetupError::Machine { step, source }));
     }
-    let handler = (plan.make)(index);
+    let handle = plan.handle.clone();
+    let handler = (plan.make)(ShardStart { index, shards: plan.shards, handle });
     let mut shard = match make_shard(plan, driver, handler, links) {
         Ok(shard) => shard,
         Err(error) => return reporter.report(Err(error)),
@@ -310,7 +321,10 @@ fn live<H: Handler, F: Fn(usize) -> H, D: KernelDriver>(
     drop(stop_on_panic);
 }
 
-fn open<F, D: KernelDriver>(plan: &Plan<F>, shard: usize) -> Result<(D, D::Door), SetupError> {
+fn open<F, C, D: KernelDriver>(
+    plan: &Plan<F, C>,
+    shard: usize,
+) -> Result<(D, D::Door), SetupError> {
     if let Some(cpus) = &plan.cpus {
         pin_to(cpus[shard])
             .map_err(|source| SetupError::Machine { step: "pinning a shard to its CPU", source })?;
@@ -331,10 +345,10 @@ fn open<F, D: KernelDriver>(plan: &Plan<F>, shard: usize) -> Result<(D, D::Door)
 
 /// Allocating aborts the process where it fails; so it is tried first.
 fn make_shard<H: Handler, F, D: KernelDriver>(
-    plan: &Plan<F>,
+    plan: &Plan<F, H::Command>,
     driver: D,
     handler: H,
-    links: Links,
+    links: Links<H::Command>,
 ) -> Result<Shard<H, D>, SetupError> {
     let _guard = plan.memory.lock();
     let slot_bytes = Connections::<H::State>::SLOT_BYTES + TimerWheel::SLOT_BYTES;
@@ -359,12 +373,12 @@ pub(crate) fn check_memory(
 }
 
 /// A shard that panics takes the server down in order: the other shards end too.
-struct StopOnPanic<'a> {
-    mailboxes: &'a [Mailbox],
+struct StopOnPanic<'a, C> {
+    mailboxes: &'a [Mailbox<C>],
     shard: usize,
 }
 
-impl Drop for StopOnPanic<'_> {
+impl<C> Drop for StopOnPanic<'_, C> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.mailboxes[self.shard].end();

@@ -93,6 +93,11 @@ impl Topics {
         }
     }
 
+    /// What a topic is called.
+    pub(crate) fn name_of(&self, topic: TopicId) -> &str {
+        &self.topics[topic.0 as usize].name
+    }
+
     pub(crate) fn subscribers(&self, topic: TopicId) -> &[u32] {
         &self.topics[topic.0 as usize].subscribers
     }

@@ -25,7 +25,7 @@ impl<H: Handler> LoneShard<H> {
     #[must_use]
     pub fn new(handler: H, connections: usize, head: &[u8]) -> Self {
         let config = Config { connections_max: connections, ..Config::default() };
-        let mailboxes = make_mailboxes(1, config.command_entries).expect("an eventfd");
+        let mailboxes = make_mailboxes(1, &config).expect("an eventfd");
         let links = join_shards(&mailboxes, &config).pop().expect("links for each shard");
         let memory = Rc::new(Memory::default());
         let driver = MemoryDriver::new(Rc::clone(&memory));

@@ -5,12 +5,13 @@
 
 use ringwire_proto::{CloseCode, Response};
 
+use super::lent::Lent;
 use super::opening::respond;
 use super::receive::tell_closed;
 use super::{Shard, guard};
 use crate::driver::{Driver, Errno, Key};
 use crate::handler::Handler;
-use crate::slot::{PeerSide, Receiving, Stage};
+use crate::slot::{Ending, PeerSide, Receiving, Stage};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Fails a connection (RFC 6455 §7.1.7): our Close goes out, and the peer's is not
@@ -38,8 +39,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         // Failing one tells its handler, which may publish and so mark others: they are in
         // the list behind, and a connection that has failed is not open to be marked again.
         for _ in 0..self.core.tick_limits.endings_max {
-            let Some((key, code, reason)) = self.core.failing.pop_front() else { return };
-            self.fail(key, code, reason);
+            let Some((key, ending)) = self.core.failing.pop_front() else { return };
+            match ending {
+                Ending::Fail(code, reason) => self.fail(key, code, reason),
+                Ending::CutOff if self.connections.get_mut(key).is_some() => {
+                    self.cut_off(key, CloseCode::ABNORMAL, "");
+                }
+                Ending::CutOff => {}
+            }
         }
     }
 
@@ -124,9 +131,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// Tells the handler that a connection is over, once, if it was ever told of it.
     pub(super) fn tell_closed(&mut self, key: Key, code: CloseCode, reason: &str) {
-        let Self { connections, handler, core, .. } = self;
-        let slot = connections.get_mut(key).expect("looked up by the caller");
-        tell_closed(handler, core, &mut slot.session, code, reason);
+        let Self { connections, handler, core, desk, .. } = self;
+        let (slot, others) = connections.lend(key).expect("looked up by the caller");
+        let mut lent = Lent { handler, core, desk, others };
+        tell_closed(&mut lent, &mut slot.session, code, reason);
         self.note_moved();
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringwire_proto::frame_header_bytes;
-use ringwire_proto::{CloseCode, HeadLimits, IncomingLimits, Message, Opcode, append_frame};
+use ringwire_proto::{HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
 use super::date::Date;
 use super::warned::Warned;
@@ -18,6 +18,7 @@ use crate::forward::Forward;
 use crate::metrics::Metrics;
 use crate::publish_log::PublishLog;
 use crate::shard::Surplus;
+use crate::slot::Ending;
 use crate::timer_wheel::TimerWheel;
 use crate::topic::{Moved, Topics};
 use crate::write_buffer::BufferPool;
@@ -80,7 +81,7 @@ pub(crate) struct Core {
     /// Connections with something to send or to end.
     pub(crate) dirty: VecDeque<Key>,
     /// Connections to fail as soon as no callback runs.
-    pub(crate) failing: VecDeque<(Key, CloseCode, &'static str)>,
+    pub(crate) failing: VecDeque<(Key, Ending)>,
     /// Subscribers whose place in a topic's list has changed.
     pub(crate) moved: Vec<Moved>,
     pub(crate) metrics: Metrics,

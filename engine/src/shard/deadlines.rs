@@ -126,7 +126,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// the accept's pause, or of the drain.
     pub(super) fn next_deadline_in_ms(&self) -> Option<u32> {
         let now_ms = self.core.now_ms;
-        let shard_deadlines = [self.next_accept_ms(), self.drain_until_ms, self.trim_at_ms];
+        let timers_ms = self.desk.timers.next_ms();
+        let shard_deadlines =
+            [self.next_accept_ms(), self.drain_until_ms, self.trim_at_ms, timers_ms];
         let in_ms = shard_deadlines.into_iter().flatten().map(|at| at.saturating_sub(now_ms));
         // One more than what is left: the clock is coarse, and waking early is a tick more.
         let in_ms = in_ms.chain(self.core.timers.wait_ms(now_ms)).min()?;
@@ -143,6 +145,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 let timeout_ms = u64::from(self.core.config.drain_timeout_ms);
                 self.drain_until_ms = Some(self.core.now_ms + timeout_ms);
                 self.end_accepting();
+                self.call_shard(|handler, cx| handler.on_stop(cx));
                 self.close_all();
             }
             Some(until_ms) if until_ms <= self.core.now_ms => self.cut_off_more(),

@@ -1,16 +1,15 @@
-//! Publishes and commands. They come in from the broadcast rings of other shards and from the
-//! mailbox; publishes go out to this shard's subscribers and into this shard's broadcast ring.
+//! Publishes. They come in from the broadcast rings of other shards, and go out to this shard's
+//! subscribers and into this shard's broadcast ring.
 
 use ringwire_proto::CloseCode;
 
 use super::core::Publication;
-use super::receive::panicked;
-use super::{Shard, guard};
+use super::Shard;
+use super::lent::Lent;
+use super::receive::PANICKED;
 use crate::config::Overflow;
-use crate::conn::Conn;
 use crate::driver::Driver;
 use crate::handler::{Gap, Handler};
-use crate::mailbox::Command;
 use crate::slot::Stage;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
@@ -61,8 +60,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             );
         }
         for key in self.connections.keys() {
-            let Self { connections, handler, core, .. } = self;
-            let session = &mut connections.get_mut(key).expect("listed just before").session;
+            let Self { connections, handler, core, desk, .. } = self;
+            // A callback about another one may have ended it.
+            let Some((slot, others)) = connections.lend(key) else { continue };
+            let session = &mut slot.session;
             if session.subscriptions.is_none() || session.stage != Stage::Open {
                 continue;
             }
@@ -71,37 +72,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 session.fail_later(core, CloseCode::TRY_AGAIN_LATER, "publishes lost");
                 continue;
             }
-            let mut conn = Conn::new(session, core);
-            if guard(|| handler.on_gap(&mut conn, Gap { publishes })).is_none() {
-                let (code, reason) = panicked(core);
+            let mut lent = Lent { handler, core, desk, others };
+            let gap = Gap { publishes };
+            let returned =
+                lent.call(session, |handler, conn, state| handler.on_gap(conn, state, gap));
+            if returned.is_none() {
+                let (code, reason) = PANICKED;
                 self.fail(key, code, reason);
-            }
-            self.note_moved();
-        }
-    }
-
-    pub(super) fn take_commands(&mut self) {
-        for _ in 0..self.core.tick_limits.taken_max {
-            let Some(command) = self.mailbox().pop() else {
-                break;
-            };
-            self.obey(command);
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Publish { topic, frame } => self.core.publish_frame(topic, frame),
-            Command::Send { key, frame } => {
-                if let Some(slot) = self.connections.get_mut(key) {
-                    slot.session.send_frame(&mut self.core, &frame);
-                }
-            }
-            Command::Close { key, code, reason } => {
-                if let Some(slot) = self.connections.get_mut(key) {
-                    slot.session.close(&mut self.core, code, &reason);
-                    self.note_moved();
-                }
             }
         }
     }

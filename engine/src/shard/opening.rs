@@ -5,10 +5,10 @@ use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response};
 use ringwire_proto::{accept_response, is_head_request};
 
 use super::deadlines::look_anew;
-use super::receive::{Failure, panicked, take_frames};
+use super::lent::Lent;
+use super::receive::{Failure, PANICKED, take_frames};
 use super::surplus::try_again_later;
 use super::{Core, guard};
-use crate::conn::Conn;
 use crate::driver::Key;
 use crate::handler::{Accept, Answer, Handler};
 use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
@@ -19,8 +19,7 @@ const RESPONSE_BYTES: usize = 256;
 /// Takes input before the request head is whole. Usually the head comes in one piece and is
 /// read where the kernel put it; only one in pieces is copied.
 pub(super) fn take_head<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     slot: &mut Slot<H::State>,
     input: &mut [u8],
 ) -> Failure {
@@ -35,15 +34,15 @@ pub(super) fn take_head<H: Handler>(
         earlier.extend_from_slice(input);
         &mut earlier
     };
-    match scan.scan(input, &core.head_limits) {
-        Ok(Some(head_bytes)) => take_request(handler, core, slot, input, head_bytes),
+    match scan.scan(input, &lent.core.head_limits) {
+        Ok(Some(head_bytes)) => take_request(lent, slot, input, head_bytes),
         Ok(None) => {
             let bytes = if is_first { input.to_vec() } else { earlier };
             slot.session.pending = Some(Box::new(Pending::Head(Head { scan, bytes })));
             None
         }
         Err(error) => {
-            refuse(core, &mut slot.session, &error, is_head_request(input));
+            refuse(lent.core, &mut slot.session, &error, is_head_request(input));
             None
         }
     }
@@ -51,36 +50,35 @@ pub(super) fn take_head<H: Handler>(
 
 /// The head is whole. What follows it are frames, if it is answered with 101.
 fn take_request<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     slot: &mut Slot<H::State>,
     input: &mut [u8],
     head_bytes: usize,
 ) -> Failure {
     let (head, rest) = input.split_at_mut(head_bytes);
-    let request = match Request::parse(head, &core.head_limits) {
+    let request = match Request::parse(head, &lent.core.head_limits) {
         Ok(request) => request,
         Err(error) => {
-            refuse(core, &mut slot.session, &error, is_head_request(head));
+            refuse(lent.core, &mut slot.session, &error, is_head_request(head));
             return None;
         }
     };
     match request.upgrade() {
-        Ok(Some(_)) if is_surplus(core, slot.session.key) => {
-            core.metrics.handshakes_refused += 1;
-            respond(core, &mut slot.session, &try_again_later(), false);
+        Ok(Some(_)) if is_surplus(lent.core, slot.session.key) => {
+            lent.core.metrics.handshakes_refused += 1;
+            respond(lent.core, &mut slot.session, &try_again_later(), false);
         }
-        Ok(Some(offer)) => upgrade(handler, core, &mut slot.session, &request, &offer),
-        Ok(None) => answer_request(handler, core, &mut slot.session, &request),
-        Err(error) => refuse(core, &mut slot.session, &error, is_head(&request)),
+        Ok(Some(offer)) => upgrade(lent, slot, &request, &offer),
+        Ok(None) => answer_request(lent, &mut slot.session, &request),
+        Err(error) => refuse(lent.core, &mut slot.session, &error, is_head(&request)),
     }
     if slot.session.stage != Stage::Open {
         return None;
     }
-    if open(handler, core, &mut slot.session).is_none() {
-        return Some(panicked(core));
+    if open(lent, slot).is_none() {
+        return Some(PANICKED);
     }
-    if rest.is_empty() { None } else { take_frames(handler, core, slot, rest) }
+    if rest.is_empty() { None } else { take_frames(lent, slot, rest) }
 }
 
 fn is_surplus(core: &Core, key: Key) -> bool {
@@ -88,14 +86,17 @@ fn is_surplus(core: &Core, key: Key) -> bool {
 }
 
 fn upgrade<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
-    session: &mut Session<H::State>,
+    lent: &mut Lent<'_, H>,
+    slot: &mut Slot<H::State>,
     request: &Request<'_>,
     offer: &Offer<'_>,
 ) {
-    let Some(upgrade) = guard(|| handler.on_upgrade(request, offer)) else {
-        core.note_panic();
+    let session = &mut slot.session;
+    let upgrade = lent.call_shard(Some(&session.socket), |handler, cx| {
+        handler.on_upgrade(cx, request, offer)
+    });
+    let core = &mut *lent.core;
+    let Some(upgrade) = upgrade else {
         return respond(core, session, &Response::new(500), false);
     };
     let Accept { state, protocol, headers, origins } = match upgrade.answer {
@@ -146,32 +147,25 @@ It is not the origin of the host that was asked for. The server's application ca
 If it is the server's own origin, a proxy has changed Host. nginx needs this line:\n\
 \x20   proxy_set_header Host $http_host;\n";
 
-fn open<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
-    session: &mut Session<H::State>,
-) -> Option<()> {
-    session.told = Told::Open;
-    let mut conn = Conn::new(session, core);
-    guard(|| handler.on_open(&mut conn))
+fn open<H: Handler>(lent: &mut Lent<'_, H>, slot: &mut Slot<H::State>) -> Option<()> {
+    slot.session.told = Told::Open;
+    lent.call(&mut slot.session, |handler, conn, state| handler.on_open(conn, state))
 }
 
 fn answer_request<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     session: &mut Session<H::State>,
     request: &Request<'_>,
 ) {
     if request.method() == Method::Options {
         // Of no resource in particular (RFC 9110 §9.3.7): a load balancer asks whether we live.
         let response = Response::new(204).header("Allow", "GET, HEAD, OPTIONS");
-        return respond(core, session, &response.expect("a token and a value"), false);
+        return respond(lent.core, session, &response.expect("a token and a value"), false);
     }
-    let response = guard(|| handler.on_request(request)).unwrap_or_else(|| {
-        core.note_panic();
-        Response::new(500)
-    });
-    respond(core, session, &response, is_head(request));
+    let response =
+        lent.call_shard(Some(&session.socket), |handler, cx| handler.on_request(cx, request));
+    let response = response.unwrap_or_else(|| Response::new(500));
+    respond(lent.core, session, &response, is_head(request));
 }
 
 /// The request itself is at fault.

@@ -3,9 +3,9 @@
 
 use ringwire_proto::{Close, CloseCode, Event, Events, IncomingLimits, Message};
 
+use super::lent::Lent;
 use super::opening::take_head;
-use super::{Core, Shard, guard};
-use crate::conn::Conn;
+use super::{Core, Shard};
 use crate::driver::{Driver, Errno, Key, Lease};
 use crate::handler::Handler;
 use crate::slot::{PeerSide, Receiving, Session, Slot, Stage, Told};
@@ -59,8 +59,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     fn take_filled(&mut self, key: Key, buffer: Vec<u8>, bytes: usize) {
-        let Self { connections, handler, core, .. } = self;
-        let slot = connections.get_mut(key).expect("looked up just before");
+        let Self { connections, handler, core, desk, .. } = self;
+        let (slot, others) = connections.lend(key).expect("looked up just before");
         slot.session.note_heard(core, bytes);
         if !slot.session.is_heard() {
             return self.drop_input(key, bytes);
@@ -68,14 +68,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         core.forward.begin_filled();
         let Slot { incoming, session } = slot;
         let limits: IncomingLimits = core.incoming_limits;
-        let failure = take_events(handler, core, session, incoming.fill(buffer, bytes, &limits));
+        let mut lent = Lent { handler, core, desk, others };
+        let events = incoming.fill(buffer, bytes, &limits);
+        let failure = take_events(&mut lent, session, events);
         let is_mid_message = incoming.is_mid_message();
         if is_mid_message != session.mid_message {
-            note_mid_message(core, session, is_mid_message);
+            note_mid_message(lent.core, session, is_mid_message);
         }
-        let part = core.forward.end();
+        let part = self.core.forward.end();
         debug_assert!(part.is_none(), "no receive buffer was read");
-        self.note_moved();
         if let Some((code, reason)) = failure {
             self.fail(key, code, reason);
         }
@@ -83,12 +84,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     #[inline]
     fn take_input(&mut self, key: Key, lease: Lease) {
-        let Self { driver, connections, handler, core, .. } = self;
-        let slot = connections.get_mut(key).expect("looked up just before");
+        let Self { driver, connections, handler, core, desk, .. } = self;
+        let (slot, others) = connections.lend(key).expect("looked up just before");
         let session = &mut slot.session;
         session.note_heard(core, lease.bytes());
+        let mut lent = Lent { handler, core, desk, others };
         let failure = match session.stage {
-            Stage::Opening => take_head(handler, core, slot, driver.received(&lease)),
+            Stage::Opening => take_head(&mut lent, slot, driver.received(&lease)),
             _ if !session.is_heard() => {
                 let bytes = lease.bytes();
                 driver.recycle(lease);
@@ -97,10 +99,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             Stage::Draining | Stage::Dying => unreachable!("nothing more is heard"),
             Stage::Open | Stage::Closing => {
                 let input = driver.received(&lease);
-                core.forward.begin(input);
-                take_frames(handler, core, slot, input)
+                lent.core.forward.begin(input);
+                take_frames(&mut lent, slot, input)
             }
         };
+        let core = lent.core;
         match core.forward.end() {
             None => driver.recycle(lease),
             Some(part) => {
@@ -109,7 +112,6 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 core.metrics.messages_forwarded += 1;
             }
         }
-        self.note_moved();
         match failure {
             Some((code, reason)) => self.fail(key, code, reason),
             None => self.look_for_long_message(key),
@@ -169,47 +171,45 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 /// Feeds input to the parser and its events to the handler.
 #[inline]
 pub(super) fn take_frames<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     slot: &mut Slot<H::State>,
     input: &mut [u8],
 ) -> Failure {
     let Slot { incoming, session } = slot;
-    let limits: IncomingLimits = core.incoming_limits;
-    let failure = take_events(handler, core, session, incoming.receive(input, &limits));
+    let limits: IncomingLimits = lent.core.incoming_limits;
+    let failure = take_events(lent, session, incoming.receive(input, &limits));
     let is_mid_message = incoming.is_mid_message();
     if is_mid_message != session.mid_message {
-        note_mid_message(core, session, is_mid_message);
+        note_mid_message(lent.core, session, is_mid_message);
     }
     failure
 }
 
 #[inline]
 fn take_events<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     session: &mut Session<H::State>,
     mut events: Events<'_>,
 ) -> Failure {
     while let Some(event) = events.next() {
         let failure = match event {
             Ok(Event::Message(message)) => {
-                let is_shown = core.forward.show(message);
-                let failure = take_message(handler, core, session, message);
-                if is_shown && let Some(frame) = core.forward.take_claimed(&mut events) {
+                let is_shown = lent.core.forward.show(message);
+                let failure = take_message(lent, session, message);
+                if is_shown && let Some(frame) = lent.core.forward.take_claimed(&mut events) {
                     session.writes.put_first(frame);
-                    core.metrics.messages_forwarded += 1;
+                    lent.core.metrics.messages_forwarded += 1;
                 }
                 failure
             }
-            Ok(Event::Ping(payload)) => take_ping(core, session, payload),
-            Ok(Event::Pong(_)) => admitted(core, session.admit_pong(core)),
+            Ok(Event::Ping(payload)) => take_ping(lent.core, session, payload),
+            Ok(Event::Pong(payload)) => take_pong(lent, session, payload),
             Ok(Event::Close(close)) => {
-                take_close(handler, core, session, close);
+                take_close(lent, session, close);
                 None
             }
             Err(error) => {
-                core.metrics.violations += 1;
+                lent.core.metrics.violations += 1;
                 Some((error.close_code(), error.reason()))
             }
         };
@@ -222,8 +222,7 @@ fn take_events<H: Handler>(
 
 #[inline]
 fn take_message<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     session: &mut Session<H::State>,
     message: Message<'_>,
 ) -> Failure {
@@ -231,19 +230,29 @@ fn take_message<H: Handler>(
     if session.stage != Stage::Open {
         return None;
     }
-    core.metrics.messages_received += 1;
+    lent.core.metrics.messages_received += 1;
     // What was unfinished is whole; if another message has begun, its deadline starts anew.
     session.mid_message = false;
-    let mut conn = Conn::new(session, core);
-    let returned = guard(|| handler.on_message(&mut conn, message));
-    if returned.is_some() { None } else { Some(panicked(core)) }
+    let returned =
+        lent.call(session, |handler, conn, state| handler.on_message(conn, state, message));
+    if returned.is_some() { None } else { Some(PANICKED) }
 }
 
-/// Counts a panic of a callback; what to fail the connection with.
-#[cold]
-pub(super) fn panicked(core: &mut Core) -> (CloseCode, &'static str) {
-    core.note_panic();
-    (CloseCode::INTERNAL_ERROR, "internal error")
+/// What a connection whose callback has panicked is failed with.
+pub(super) const PANICKED: (CloseCode, &str) = (CloseCode::INTERNAL_ERROR, "internal error");
+
+fn take_pong<H: Handler>(
+    lent: &mut Lent<'_, H>,
+    session: &mut Session<H::State>,
+    payload: &[u8],
+) -> Failure {
+    let failure = admitted(lent.core, session.admit_pong(lent.core));
+    if failure.is_some() || session.stage != Stage::Open {
+        return failure;
+    }
+    let returned =
+        lent.call(session, |handler, conn, state| handler.on_pong(conn, state, payload));
+    if returned.is_some() { None } else { Some(PANICKED) }
 }
 
 fn take_ping<S>(core: &mut Core, session: &mut Session<S>, payload: &[u8]) -> Failure {
@@ -265,20 +274,18 @@ fn admitted(core: &mut Core, is_admitted: bool) -> Failure {
 /// The peer's Close: answered with one of the same code (RFC 6455 §5.5.1), unless it is
 /// itself the answer to ours. Either way the peer sends nothing more.
 fn take_close<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     session: &mut Session<H::State>,
     close: Close<'_>,
 ) {
-    session.begin_close(core, close.code, "");
-    session.expect_no_more(core);
-    tell_closed(handler, core, session, close.code, close.reason);
+    session.begin_close(lent.core, close.code, "");
+    session.expect_no_more(lent.core);
+    tell_closed(lent, session, close.code, close.reason);
 }
 
 /// Tells the handler that a connection is over, once, if it was ever told of it.
 pub(super) fn tell_closed<H: Handler>(
-    handler: &mut H,
-    core: &mut Core,
+    lent: &mut Lent<'_, H>,
     session: &mut Session<H::State>,
     code: CloseCode,
     reason: &str,
@@ -287,10 +294,9 @@ pub(super) fn tell_closed<H: Handler>(
         return;
     }
     session.told = Told::Closed;
-    let mut conn = Conn::new(session, core);
-    if guard(|| handler.on_close(&mut conn, code, reason)).is_none() {
-        core.note_panic();
-    }
+    // A panic has nothing left to fail.
+    let _ =
+        lent.call(session, |handler, conn, state| handler.on_close(conn, state, code, reason));
 }
 
 /// A message has begun without being whole, or is whole now: its deadline starts or ends.

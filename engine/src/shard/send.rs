@@ -3,9 +3,9 @@
 
 use ringwire_proto::{CloseCode, Room};
 
-use super::receive::panicked;
-use super::{Shard, guard};
-use crate::conn::Conn;
+use super::Shard;
+use super::lent::Lent;
+use super::receive::PANICKED;
 use crate::driver::{Driver, Errno, Key, Outbound};
 use crate::handler::Handler;
 use crate::slot::{PeerSide, Receiving, Slot, Stage};
@@ -60,18 +60,19 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// The peer has read enough: the handler is told.
     #[cold]
     fn relieve(&mut self, key: Key) {
-        let Self { connections, handler, core, .. } = self;
-        let session = &mut connections.get_mut(key).expect("looked up just before").session;
+        let Self { connections, handler, core, desk, .. } = self;
+        let (slot, others) = connections.lend(key).expect("looked up just before");
+        let session = &mut slot.session;
         session.over_mark = false;
         if session.stage != Stage::Open {
             return;
         }
-        let mut conn = Conn::new(session, core);
-        if guard(|| handler.on_drain(&mut conn)).is_none() {
-            let (code, reason) = panicked(core);
+        let mut lent = Lent { handler, core, desk, others };
+        let returned = lent.call(session, |handler, conn, state| handler.on_drain(conn, state));
+        if returned.is_none() {
+            let (code, reason) = PANICKED;
             self.fail(key, code, reason);
         }
-        self.note_moved();
     }
 
     /// Looks at the connections with something to send or to end, in the order in which they had

@@ -1,0 +1,260 @@
+//! What every callback may do beside its own connection: reach other connections, publish, set
+//! timers, give commands to shards. It is lent for the time of a callback.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringwire_proto::{CloseCode, Message};
+
+use crate::app_timers::TimerId;
+use crate::conn::{ConnId, SendStatus};
+use crate::connections::Others;
+use crate::driver::{Key, Socket};
+use crate::error::HandleError;
+use crate::handle::Handle;
+use crate::handler::Handler;
+use crate::mailbox::Command;
+use crate::shard::{Core, Desk};
+use crate::slot::{Session, Stage};
+
+/// The shard, as a callback gets it. `H` is the handler.
+///
+/// Connections are named by [`ConnId`]. One of this shard is reached at once, in the order of the
+/// program. One of another shard is reached through that shard's queue, as by a
+/// [`Handle`](crate::Handle).
+pub struct Context<'a, H: Handler> {
+    pub(crate) core: &'a mut Core,
+    pub(crate) desk: &'a mut Desk<H::Command>,
+    pub(crate) others: Others<'a, H::State>,
+    /// The connection that the callback is about, once it is open.
+    pub(crate) current: Option<&'a mut Session<H::State>>,
+    /// The socket that a request came by.
+    pub(crate) requesting: Option<&'a Socket>,
+}
+
+/// A connection that a callback names: one of this shard, or another shard's.
+enum Named<'c, S> {
+    Here(&'c mut Session<S>, &'c mut Core),
+    Elsewhere(u16),
+    /// It has ended, or is another server's.
+    Gone,
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// The number of this shard, from 0.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.core.shard
+    }
+
+    /// How many shards the server has.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.desk.shards()
+    }
+
+    /// Connections of this shard now: in the handshake, open or closing.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.others.taken()
+    }
+
+    /// Milliseconds on the shard's clock when the tick began. The clock never goes back, and stands
+    /// still while the process is stopped.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.core.now_ms
+    }
+
+    /// A handle, to be given to other threads.
+    #[must_use]
+    pub fn handle(&self) -> Handle<H::Command> {
+        self.desk.handle()
+    }
+
+    /// The address of the peer that the callback is about, or `None` in a callback about nobody, or
+    /// if the socket has none any more. Costs a system call (getpeername(2)).
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        let socket = self.current.as_ref().map(|session| &session.socket).or(self.requesting)?;
+        (self.core.peer_addr)(socket)
+    }
+
+    /// Publishes a message to all subscribers of one topic, on every shard.
+    pub fn publish_all<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+        // Those who have left or joined in this callback keep their place in the order.
+        self.core.publish(topic, message.into());
+    }
+
+    /// Sends a message to any connection.
+    ///
+    /// To one of this shard it is [`Conn::send`](crate::Conn::send). For one of another shard
+    /// [`SendStatus::Queued`] means that the shard's queue has taken the message;
+    /// [`SendStatus::Dropped`] that the queue was full, which
+    /// [`Metrics::commands_refused`](crate::Metrics::commands_refused) counts.
+    pub fn send_to<'m>(&mut self, id: ConnId, message: impl Into<Message<'m>>) -> SendStatus {
+        let message = message.into();
+        match self.find(id) {
+            Named::Here(session, core) => session.send_other(core, message),
+            Named::Gone => SendStatus::Gone,
+            Named::Elsewhere(shard) => {
+                let frame = crate::handle::encode(message);
+                match self.desk.tell(shard, Command::Send { key: id.key, frame }) {
+                    Ok(()) => SendStatus::Queued,
+                    Err(HandleError::Busy) => SendStatus::Dropped,
+                    Err(_) => SendStatus::Gone,
+                }
+            }
+        }
+    }
+
+    /// Starts the closing handshake of any connection, as [`Conn::close`](crate::Conn::close) does.
+    /// Has no effect if the connection has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] if the connection's shard is another one whose queue is full,
+    /// [`HandleError::Stopped`] if that one has ended.
+    pub fn close_other(
+        &mut self,
+        id: ConnId,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), HandleError> {
+        match self.find(id) {
+            Named::Here(session, core) => session.close(core, code, reason),
+            Named::Gone => {}
+            Named::Elsewhere(shard) => {
+                let close = Command::Close { key: id.key, code, reason: reason.into() };
+                return self.desk.tell(shard, close);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts any connection off, as [`Conn::terminate`](crate::Conn::terminate) does. Has no effect
+    /// if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`close_other`](Self::close_other).
+    pub fn terminate_other(&mut self, id: ConnId) -> Result<(), HandleError> {
+        match self.find(id) {
+            Named::Here(session, core) => session.terminate_later(core),
+            Named::Gone => {}
+            Named::Elsewhere(shard) => {
+                return self.desk.tell(shard, Command::Terminate { key: id.key });
+            }
+        }
+        Ok(())
+    }
+
+    /// The state of another open connection of this shard. `None` for a connection of another
+    /// shard, for one that has ended, and for the callback's own, whose state is lent already.
+    pub fn state_of(&mut self, id: ConnId) -> Option<&mut H::State> {
+        if !self.is_here(id) {
+            return None;
+        }
+        let slot = self.others.get(id.key)?;
+        if slot.session.stage == Stage::Open { slot.session.state.as_mut() } else { None }
+    }
+
+    /// Whether a connection of this shard is open: sending to it has an effect. `false` for a
+    /// connection of another shard.
+    pub fn is_open(&mut self, id: ConnId) -> bool {
+        matches!(self.find(id), Named::Here(session, _) if session.stage == Stage::Open)
+    }
+
+    /// Gives a command to a shard, this one or another, whose handler gets it in
+    /// [`on_command`](Handler::on_command), after this callback.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] if so many wait already
+    /// ([`command_entries`](crate::Config::command_entries)), [`HandleError::Stopped`] if the shard
+    /// has ended.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    pub fn command(&mut self, shard: usize, command: H::Command) -> Result<(), HandleError> {
+        if shard == self.core.shard {
+            self.desk.tell_self(command)
+        } else {
+            self.desk.tell(shard as u16, Command::Custom(command))
+        }
+    }
+
+    /// Calls [`on_timer`](Handler::on_timer) once, when `delay` is over. `None` if as many timers
+    /// are set as may be ([`timers_max`](crate::Config::timers_max)). A delay of less than a
+    /// millisecond is one.
+    #[must_use = "a timer that could not be set never fires"]
+    pub fn set_timer(&mut self, delay: Duration) -> Option<TimerId> {
+        self.desk.timers.set(self.core.now_ms, delay, false)
+    }
+
+    /// Calls [`on_timer`](Handler::on_timer) again and again, each time `period` after the one
+    /// before. A shard that is late skips what it has missed and keeps the rhythm. `None` and the
+    /// shortest period are as for [`set_timer`](Self::set_timer).
+    #[must_use = "a timer that could not be set never fires"]
+    pub fn set_interval(&mut self, period: Duration) -> Option<TimerId> {
+        self.desk.timers.set(self.core.now_ms, period, true)
+    }
+
+    /// Takes a timer back. Returns `false` if it has fired for the last time or was taken back.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.desk.timers.cancel(timer)
+    }
+
+    fn is_here(&self, id: ConnId) -> bool {
+        id.server == self.core.server && usize::from(id.shard) == self.core.shard
+    }
+
+    fn find(&mut self, id: ConnId) -> Named<'_, H::State> {
+        if id.server != self.core.server {
+            return Named::Gone;
+        }
+        if usize::from(id.shard) != self.core.shard {
+            return Named::Elsewhere(id.shard);
+        }
+        let session = match &mut self.current {
+            Some(session) if session.key == id.key => Some(&mut **session),
+            _ => self.others.get(id.key).map(|slot| &mut slot.session),
+        };
+        session.map_or(Named::Gone, |session| Named::Here(session, self.core))
+    }
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// Tells subscribers their new places after a callback has left topics.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if !self.core.moved.is_empty() {
+            self.note_moved();
+        }
+    }
+
+    #[cold]
+    fn note_moved(&mut self) {
+        let mut moved = std::mem::take(&mut self.core.moved);
+        for moved in moved.drain(..) {
+            let session = match &mut self.current {
+                Some(session) if session.key.slot == moved.slot => &mut **session,
+                _ => {
+                    let slot = self.others.tenant(moved.slot);
+                    &mut slot.expect("a topic lists only its subscribers").session
+                }
+            };
+            let subscriptions = session.subscriptions.as_mut();
+            moved.note(subscriptions.expect("a topic lists only its subscribers"));
+        }
+        self.core.moved = moved;
+    }
+}
+
+/// The key of a connection of this shard.
+impl From<ConnId> for Key {
+    fn from(id: ConnId) -> Self {
+        id.key
+    }
+}

@@ -1,0 +1,61 @@
+//! What callbacks may leave beyond their connections: commands to this shard and to others, and
+//! the timers of the application.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::app_timers::AppTimers;
+use crate::config::Config;
+use crate::error::HandleError;
+use crate::handle::Handle;
+use crate::mailbox::{Command, Mailbox};
+
+pub(crate) struct Desk<C> {
+    /// Of every shard, by index.
+    mailboxes: Arc<[Mailbox<C>]>,
+    server: u32,
+    /// Commands of this shard to itself, at most `command_entries`.
+    own: VecDeque<C>,
+    own_max: usize,
+    pub(crate) timers: AppTimers,
+}
+
+impl<C> Desk<C> {
+    pub(crate) fn new(config: &Config, server: u32, mailboxes: Arc<[Mailbox<C>]>) -> Self {
+        let own_max = config.command_entries;
+        let timers = AppTimers::new(config.timers_max);
+        Self { mailboxes, server, own: VecDeque::new(), own_max, timers }
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    pub(crate) fn handle(&self) -> Handle<C> {
+        Handle::new(Arc::clone(&self.mailboxes), self.server)
+    }
+
+    /// Leaves a command in another shard's queue.
+    pub(crate) fn tell(&self, shard: u16, command: Command<C>) -> Result<(), HandleError> {
+        let mailbox = self.mailboxes.get(usize::from(shard)).ok_or(HandleError::OtherServer)?;
+        mailbox.push(command)
+    }
+
+    /// Leaves a command to this shard, for after the callback.
+    pub(crate) fn tell_self(&mut self, command: C) -> Result<(), HandleError> {
+        if self.own.len() >= self.own_max {
+            return Err(HandleError::Busy);
+        }
+        self.own.push_back(command);
+        Ok(())
+    }
+
+    pub(crate) fn take_own(&mut self) -> Option<C> {
+        self.own.pop_front()
+    }
+
+    /// How many of them wait.
+    pub(crate) fn own(&self) -> usize {
+        self.own.len()
+    }
+}
