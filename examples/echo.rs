@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use ringwire::{Conn, Handler, Message, Offer, Request, Upgrade};
+use ringwire::{Conn, Context, Handler, Message, Offer, Request, Upgrade};
 use ringwire_examples::{AllowedOrigin, Options, parse, serve};
 
 #[global_allocator]
@@ -16,12 +16,18 @@ struct Echo {
 
 impl Handler for Echo {
     type State = ();
+    type Command = ();
 
-    fn on_upgrade(&mut self, _request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<()> {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
         AllowedOrigin::allow(&self.origins, Upgrade::accept(()))
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.send(message);
     }
 }

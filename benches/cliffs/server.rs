@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::Args;
-use ringwire::{Config, Conn, Handle, Handler, Message, Server};
+use ringwire::{Config, Conn, Context, Handle, Handler, Message, Offer, Request, Server, Upgrade};
 use ringwire_bench::client::{Client, Heard};
 use ringwire_bench::process::Process;
 
@@ -90,9 +90,24 @@ struct CliffHandler;
 impl Handler for CliffHandler {
     /// The topic to which its messages are published from now on.
     type State = Option<String>;
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, Option<String>>, message: Message<'_>) {
-        if let Some(topic) = conn.state().clone() {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<Option<String>> {
+        Upgrade::accept(Default::default())
+    }
+
+    fn on_message(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        state: &mut Option<String>,
+        message: Message<'_>,
+    ) {
+        if let Some(topic) = state.clone() {
             return conn.publish_all(&topic, message);
         }
         let words = std::str::from_utf8(message.payload()).unwrap_or_default();
@@ -107,7 +122,7 @@ impl Handler for CliffHandler {
                 conn.send("published");
             }
             ["forward", topic] => {
-                *conn.state() = Some(topic.to_owned());
+                *state = Some(topic.to_owned());
                 conn.send("forwarding");
             }
             ["connections"] => {

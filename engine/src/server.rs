@@ -142,8 +142,7 @@ impl Builder {
             make,
             memory: Mutex::new(()),
         };
-        let (driver, threads) =
-            start_threads(self.driver, plan, by_shard(groups, shards), links)?;
+        let (driver, threads) = start_threads(self.driver, plan, by_shard(groups, shards), links)?;
         tracing::info!(?local_addrs, shards, %driver, "serving");
         Ok(Running { local_addrs, shards, driver, handle, threads })
     }

@@ -18,13 +18,16 @@ use crate::pin::SHARD_THREAD_PREFIX;
 use crate::server::ShardStart;
 use crate::shard::{Links, Shard};
 use crate::sys::{
-    EpollDriver, KernelDriver, Listener, RingConfig, UringDriver, Waker, descriptors_max, fit_rings,
-    locked_memory_bytes_max, pin_to, ring_bytes_min,
+    EpollDriver, KernelDriver, Listener, RingConfig, UringDriver, Waker, descriptors_max,
+    fit_rings, locked_memory_bytes_max, pin_to, ring_bytes_min,
 };
 use crate::timer_wheel::TimerWheel;
 
 /// Makes the handler of a shard.
-pub(crate) trait Make<H: Handler>: Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static {}
+pub(crate) trait Make<H: Handler>:
+    Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static
+{
+}
 
 impl<H: Handler, F: Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static> Make<H> for F {}
 

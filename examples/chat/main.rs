@@ -13,7 +13,7 @@ use admission::Guest;
 use line::Line;
 use mimalloc::MiMalloc;
 use notice::Notice;
-use ringwire::{CloseCode, Conn, Handler, Message, Offer, Request, Response, Upgrade};
+use ringwire::{CloseCode, Conn, Context, Handler, Message, Offer, Request, Response, Upgrade};
 use ringwire_examples::{AllowedOrigin, Options, parse, serve_then};
 
 #[global_allocator]
@@ -25,27 +25,33 @@ struct Chat {
 
 impl Handler for Chat {
     type State = Guest;
+    type Command = ();
 
-    fn on_request(&mut self, request: &Request<'_>) -> Response {
+    fn on_request(&mut self, _cx: &mut Context<'_, Self>, request: &Request<'_>) -> Response {
         page::respond(request.path())
     }
 
-    fn on_upgrade(&mut self, request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<Guest> {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<Guest> {
         match admit(request) {
             Ok(guest) => AllowedOrigin::allow(&self.origins, Upgrade::accept(guest)),
             Err(response) => Upgrade::refuse(response),
         }
     }
 
-    fn on_open(&mut self, conn: &mut Conn<'_, Guest>) {
-        let Guest { room, nick } = conn.state().clone();
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Guest) {
+        let Guest { room, nick } = state;
         let shard = conn.shard();
-        conn.subscribe(&room);
+        conn.subscribe(room);
         conn.send(&Notice::Welcome { shard }.to_json());
-        conn.publish(&room, &Notice::Joined { nick: &nick, shard }.to_json());
+        conn.publish(room, &Notice::Joined { nick, shard }.to_json());
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, Guest>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, state: &mut Guest, message: Message<'_>) {
         let Message::Text(json) = message else {
             return conn.close(CloseCode::UNSUPPORTED_DATA, "messages are JSON text");
         };
@@ -54,15 +60,21 @@ impl Handler for Chat {
             Err(reason) => return conn.close(CloseCode::POLICY_VIOLATION, reason),
         };
         let shard = conn.shard();
-        let Guest { room, nick } = conn.state().clone();
-        let said = Notice::Said { id: &line.id, nick: &nick, text: &line.text, shard };
-        conn.publish_all(&room, &said.to_json());
+        let Guest { room, nick } = state;
+        let said = Notice::Said { id: &line.id, nick, text: &line.text, shard };
+        conn.publish_all(room, &said.to_json());
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, Guest>, _code: CloseCode, _reason: &str) {
+    fn on_close(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        state: &mut Guest,
+        _code: CloseCode,
+        _reason: &str,
+    ) {
         let shard = conn.shard();
-        let Guest { room, nick } = conn.state().clone();
-        conn.publish(&room, &Notice::Left { nick: &nick, shard }.to_json());
+        let Guest { room, nick } = state;
+        conn.publish(room, &Notice::Left { nick, shard }.to_json());
     }
 }
 

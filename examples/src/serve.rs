@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use ringwire::{Handle, Handler, Running, Server};
+use ringwire::{Handle, Handler, Running, Server, ShardStart};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -37,7 +37,7 @@ const SAME_SIGNAL: Duration = Duration::from_secs(1);
 /// succeeds; another one, a second later or more, ends it at once, with status 1.
 pub fn serve<H: Handler>(
     options: &Options,
-    handler: impl Fn(usize) -> H + Send + Sync + 'static,
+    handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
 ) -> ExitCode {
     serve_then(options, handler, |_address| {})
 }
@@ -45,7 +45,7 @@ pub fn serve<H: Handler>(
 /// [`serve`], and calls `started` with the address once connections are accepted.
 pub fn serve_then<H: Handler>(
     options: &Options,
-    handler: impl Fn(usize) -> H + Send + Sync + 'static,
+    handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
     started: impl FnOnce(SocketAddr),
 ) -> ExitCode {
     let is_terminal = io::stderr().is_terminal();
@@ -61,13 +61,11 @@ pub fn serve_then<H: Handler>(
 
 fn run<H: Handler>(
     options: &Options,
-    handler: impl Fn(usize) -> H + Send + Sync + 'static,
+    handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
     started: impl FnOnce(SocketAddr),
 ) -> Result<(), Box<dyn Error>> {
-    let mut server = Server::builder()
-        .pin(options.pin.clone())
-        .driver(options.driver)
-        .config(options.config());
+    let mut server =
+        Server::builder().pin(options.pin.clone()).driver(options.driver).config(options.config());
     for address in &options.listen {
         server = server.listen(address);
     }
@@ -84,7 +82,7 @@ fn run<H: Handler>(
 
 /// One line per address for people and scripts alike. Nobody needs to listen: a closed standard
 /// output is no reason not to serve.
-fn announce(running: &Running) {
+fn announce<C>(running: &Running<C>) {
     let (shards, driver) = (running.shards(), running.driver());
     let mut out = io::stdout().lock();
     for address in running.local_addrs() {
@@ -93,7 +91,7 @@ fn announce(running: &Running) {
     let _ = out.flush();
 }
 
-fn stop_on_signal(handle: Handle) -> io::Result<()> {
+fn stop_on_signal<C: Send + 'static>(handle: Handle<C>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let ends_at_once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {

@@ -3,8 +3,8 @@
 
 use ringwire_proto::CloseCode;
 
-use super::core::Publication;
 use super::Shard;
+use super::core::Publication;
 use super::lent::Lent;
 use super::receive::PANICKED;
 use crate::config::Overflow;

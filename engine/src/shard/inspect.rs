@@ -197,7 +197,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     /// For whoever asks why it has not ended.
     fn what_is_left(&self) -> String {
         let sessions = self.connections.sessions();
-        let describe = |session: &Session| {
+        let describe = |session: &Session<H::State>| {
             let Session { stage, receiving, sending, dirty, .. } = session;
             let socket = &session.socket;
             format!("{stage:?} receiving {receiving:?} sending {sending} dirty {dirty} {socket:?}")

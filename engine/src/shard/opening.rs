@@ -92,9 +92,8 @@ fn upgrade<H: Handler>(
     offer: &Offer<'_>,
 ) {
     let session = &mut slot.session;
-    let upgrade = lent.call_shard(Some(&session.socket), |handler, cx| {
-        handler.on_upgrade(cx, request, offer)
-    });
+    let upgrade = lent
+        .call_shard(Some(&session.socket), |handler, cx| handler.on_upgrade(cx, request, offer));
     let core = &mut *lent.core;
     let Some(upgrade) = upgrade else {
         return respond(core, session, &Response::new(500), false);

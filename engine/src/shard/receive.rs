@@ -250,8 +250,7 @@ fn take_pong<H: Handler>(
     if failure.is_some() || session.stage != Stage::Open {
         return failure;
     }
-    let returned =
-        lent.call(session, |handler, conn, state| handler.on_pong(conn, state, payload));
+    let returned = lent.call(session, |handler, conn, state| handler.on_pong(conn, state, payload));
     if returned.is_some() { None } else { Some(PANICKED) }
 }
 
@@ -295,8 +294,7 @@ pub(super) fn tell_closed<H: Handler>(
     }
     session.told = Told::Closed;
     // A panic has nothing left to fail.
-    let _ =
-        lent.call(session, |handler, conn, state| handler.on_close(conn, state, code, reason));
+    let _ = lent.call(session, |handler, conn, state| handler.on_close(conn, state, code, reason));
 }
 
 /// A message has begun without being whole, or is whole now: its deadline starts or ends.

@@ -63,7 +63,7 @@ pub(super) struct World {
     sleeps: Vec<Sleep>,
     /// What each shard that sleeps has asked for.
     waits: Vec<Wait>,
-    mailboxes: Arc<[Mailbox]>,
+    mailboxes: Arc<[Mailbox<()>]>,
     handle: Handle,
     clients: Vec<Client>,
     wires: Vec<SharedWire>,
@@ -96,7 +96,7 @@ impl World {
             overflow_closes,
             ..Model::default()
         }));
-        let mailboxes = make_mailboxes(shards, config.command_entries).expect("an eventfd");
+        let mailboxes = make_mailboxes(shards, &config).expect("an eventfd");
         let links = join_shards(&mailboxes, &config);
         let limits = TickLimits {
             sends_max: *dice.pick(&[2, 512]),
@@ -257,7 +257,7 @@ impl World {
 
     /// Another thread uses its handle.
     fn command(&mut self) {
-        let shard_is_asleep = |mailboxes: &[Mailbox]| -> Vec<bool> {
+        let shard_is_asleep = |mailboxes: &[Mailbox<()>]| -> Vec<bool> {
             mailboxes.iter().map(|mailbox| mailbox.sleep.is_raised()).collect()
         };
         let before = shard_is_asleep(&self.mailboxes);

@@ -5,6 +5,7 @@ use ringwire_proto::{CloseCode, Message, Offer, Request, frame_header_bytes};
 
 use super::{Model, SharedModel};
 use crate::conn::{Conn, SendStatus};
+use crate::context::Context;
 use crate::handler::{Gap, Handler, Upgrade};
 use crate::sim::label::{ClientNumber, FOREIGN, Label, To};
 
@@ -19,16 +20,22 @@ type State = Option<ClientNumber>;
 
 impl Handler for ModelHandler {
     type State = State;
+    type Command = ();
 
-    fn on_upgrade(&mut self, request: &Request<'_>, _offer: &Offer<'_>) -> Upgrade<State> {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<State> {
         match request.path()[1..].parse() {
             Ok(client) => Upgrade::accept(Some(client)),
             Err(_) => Upgrade::refuse(ringwire_proto::Response::new(404)),
         }
     }
 
-    fn on_open(&mut self, conn: &mut Conn<'_, State>) {
-        let client = conn.state().expect("set by on_upgrade");
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut State) {
+        let client = state.expect("set by on_upgrade");
         let mut model = self.model.borrow_mut();
         trace!("shard {}: client {client} opens as {}", self.shard, conn.id());
         model.opens += 1;
@@ -41,8 +48,8 @@ impl Handler for ModelHandler {
         }
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, State>, message: Message<'_>) {
-        let client = conn.state().expect("set by on_upgrade");
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, state: &mut State, message: Message<'_>) {
+        let client = state.expect("set by on_upgrade");
         let text = match message {
             Message::Text(text) => text.to_owned(),
             Message::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -64,8 +71,8 @@ impl Handler for ModelHandler {
         }
     }
 
-    fn on_drain(&mut self, conn: &mut Conn<'_, State>) {
-        let client = conn.state().expect("set by on_upgrade");
+    fn on_drain(&mut self, _conn: &mut Conn<'_, Self>, state: &mut State) {
+        let client = state.expect("set by on_upgrade");
         let mut model = self.model.borrow_mut();
         let tenant = model.tenants.entry(client).or_default();
         let owed = std::mem::take(&mut tenant.owes_drain);
@@ -74,8 +81,8 @@ impl Handler for ModelHandler {
         }
     }
 
-    fn on_gap(&mut self, conn: &mut Conn<'_, State>, gap: Gap) {
-        let client = conn.state().expect("set by on_upgrade");
+    fn on_gap(&mut self, _conn: &mut Conn<'_, Self>, state: &mut State, gap: Gap) {
+        let client = state.expect("set by on_upgrade");
         trace!("shard {}: client {client} is told of {gap:?}", self.shard);
         let mut model = self.model.borrow_mut();
         if model.overflow_closes || gap.publishes == 0 {
@@ -92,8 +99,14 @@ impl Handler for ModelHandler {
         }
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, State>, code: CloseCode, reason: &str) {
-        let client = conn.state().expect("set by on_upgrade");
+    fn on_close(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        state: &mut State,
+        code: CloseCode,
+        reason: &str,
+    ) {
+        let client = state.expect("set by on_upgrade");
         trace!("shard {}: client {client} closes with {code} {reason}", self.shard);
         assert_eq!(conn.send("too late"), SendStatus::Dropped);
         {
@@ -138,7 +151,7 @@ impl ModelHandler {
 
     fn obey(
         &mut self,
-        conn: &mut Conn<'_, State>,
+        conn: &mut Conn<'_, Self>,
         client: ClientNumber,
         command: char,
         commands: &mut std::str::Chars<'_>,
@@ -194,7 +207,7 @@ impl ModelHandler {
         }
     }
 
-    fn send_new(&mut self, conn: &mut Conn<'_, State>, client: ClientNumber, pad: usize) {
+    fn send_new(&mut self, conn: &mut Conn<'_, Self>, client: ClientNumber, pad: usize) {
         let to = To::Client(client);
         let payload = self.model.borrow_mut().payload(self.shard, "server", to, pad);
         self.send(conn, client, Message::Text(&payload), payload.clone());
@@ -202,7 +215,7 @@ impl ModelHandler {
 
     fn send(
         &mut self,
-        conn: &mut Conn<'_, State>,
+        conn: &mut Conn<'_, Self>,
         client: ClientNumber,
         message: Message<'_>,
         payload: String,
@@ -227,7 +240,7 @@ impl ModelHandler {
     /// limit, alone always.
     fn check_unsent(
         &mut self,
-        conn: &Conn<'_, State>,
+        conn: &Conn<'_, Self>,
         client: ClientNumber,
         is_queued: bool,
         frame_bytes: usize,
@@ -253,7 +266,7 @@ impl ModelHandler {
 
     fn publish(
         &mut self,
-        conn: &mut Conn<'_, State>,
+        conn: &mut Conn<'_, Self>,
         topic: char,
         pad: usize,
         but: Option<ClientNumber>,
