@@ -47,6 +47,14 @@ pub struct Config {
     /// Default 60,000: 1 MiB takes that long at 140 kbit/s.
     pub message_timeout_ms: u32,
 
+    /// A handshake or a request that a callback has taken a [`Ticket`](crate::Ticket) for gets 503
+    /// if it is not answered within this time. Default 10,000: far above a slow look-up, and less
+    /// than a browser waits.
+    pub ticket_timeout_ms: u32,
+    /// Input that is kept, unparsed, while a ticket is out; a peer that sends more is cut off. A
+    /// WebSocket client sends nothing before the answer (RFC 6455 §4.1). Default 16,384, as for a
+    /// request head.
+    pub early_bytes_max: usize,
     /// A connection that sends nothing for this long is closed with 1001; 0 disables the limit.
     /// Default 120,000. Pings find a dead peer sooner.
     pub idle_timeout_ms: u32,
@@ -186,6 +194,8 @@ impl Default for Config {
             message_bytes_max: 1 << 20,
             fragment_charge_bytes: 128,
             message_timeout_ms: 60_000,
+            ticket_timeout_ms: 10_000,
+            early_bytes_max: 16 << 10,
             idle_timeout_ms: 120_000,
             ping_interval_ms: 30_000,
             pong_timeout_ms: 20_000,
@@ -294,8 +304,9 @@ impl Config {
         }
     }
 
-    fn timeouts_ms(&self) -> [u32; 10] {
+    fn timeouts_ms(&self) -> [u32; 11] {
         [
+            self.ticket_timeout_ms,
             self.handshake_timeout_ms,
             self.message_timeout_ms,
             self.idle_timeout_ms,

@@ -12,10 +12,11 @@ use crate::connections::Others;
 use crate::driver::{Key, Socket};
 use crate::error::HandleError;
 use crate::handle::Handle;
-use crate::handler::Handler;
+use crate::handler::{Handler, Upgrade};
 use crate::mailbox::Command;
 use crate::shard::{Core, Desk};
 use crate::slot::{Session, Stage};
+use crate::ticket::{Place, Ticket, Verdict};
 
 /// The shard, as a callback gets it. `H` is the handler.
 ///
@@ -28,8 +29,8 @@ pub struct Context<'a, H: Handler> {
     pub(crate) others: Others<'a, H::State>,
     /// The connection that the callback is about, once it is open.
     pub(crate) current: Option<&'a mut Session<H::State>>,
-    /// The socket that a request came by.
-    pub(crate) requesting: Option<&'a Socket>,
+    /// The connection that a request came by, and its socket.
+    pub(crate) requesting: Option<(Key, &'a Socket)>,
 }
 
 /// A connection that a callback names: one of this shard, or another shard's.
@@ -76,8 +77,35 @@ impl<H: Handler> Context<'_, H> {
     /// if the socket has none any more. Costs a system call (getpeername(2)).
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        let socket = self.current.as_ref().map(|session| &session.socket).or(self.requesting)?;
+        let requesting = self.requesting.map(|(_, socket)| socket);
+        let socket = self.current.as_ref().map(|session| &session.socket).or(requesting)?;
         (self.core.peer_addr)(socket)
+    }
+
+    /// A ticket, to answer the handshake or the request of this callback later. The callback then
+    /// returns [`Upgrade::later`] or [`Reply::later`](crate::Reply::later); if it returns another
+    /// answer, the ticket has no effect.
+    ///
+    /// # Panics
+    ///
+    /// In any other callback than `on_upgrade` and `on_request`.
+    pub fn ticket(&mut self) -> Ticket<H> {
+        let (key, _) = self.requesting.expect("a ticket is for on_upgrade and on_request");
+        self.core.ticket_serial = self.core.ticket_serial.wrapping_add(1);
+        let serial = self.core.ticket_serial;
+        Ticket::new(self.desk.handle(), Place { shard: self.core.shard, key, serial })
+    }
+
+    /// Answers a ticket of this shard with an upgrade, after this callback. Unlike
+    /// [`Ticket::upgrade`] it does not need a state that can be sent between threads.
+    ///
+    /// # Panics
+    ///
+    /// If it is a ticket of another shard ([`Ticket::shard`]).
+    pub fn answer(&mut self, ticket: Ticket<H>, upgrade: Upgrade<H::State>) {
+        let place = ticket.redeem();
+        assert_eq!(place.shard, self.core.shard, "a ticket is answered on its own shard");
+        self.desk.answer(place, Box::new(Verdict::Upgrade(upgrade)));
     }
 
     /// Publishes a message to all subscribers of one topic, on every shard.

@@ -134,6 +134,11 @@ impl<C> Handle<C> {
         sum
     }
 
+    /// Leaves the answer to a ticket.
+    pub(crate) fn answer(&self, shard: usize, answer: Command<C>) {
+        self.mailboxes[shard].push_answer(answer);
+    }
+
     fn publication(&self, topic: &str, message: Message<'_>) -> (&Mailbox<C>, Command<C>) {
         // One shard per topic, so that its publishes stay in order and topics spread.
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(topic);

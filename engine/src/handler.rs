@@ -8,6 +8,7 @@ use ringwire_proto::{
 use crate::app_timers::TimerId;
 use crate::conn::Conn;
 use crate::context::Context;
+use crate::ticket::Ticket;
 
 /// The callbacks of one shard. Each shard has its own handler value, so a handler needs no lock
 /// and need not be `Send`.
@@ -124,14 +125,14 @@ pub trait Handler: Sized + 'static {
     /// Default: 200 for the path `/health`, for the health checks of load balancers; it shows that
     /// this shard runs. Every other path gets 426, since this is a WebSocket server (RFC 9110
     /// §15.5.22). A handler that overrides this method must answer health checks itself.
-    fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Response {
+    fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
         let _ = cx;
         if request.path() == "/health" {
-            return Response::new(200).body("text/plain", b"ok\n".as_slice());
+            return Response::new(200).body("text/plain", b"ok\n".as_slice()).into();
         }
         let response = Response::new(426).header("Upgrade", "websocket");
         let response = response.expect("a token and a value");
-        response.body("text/plain", b"this is a WebSocket server\n".as_slice())
+        response.body("text/plain", b"this is a WebSocket server\n".as_slice()).into()
     }
 
     /// Called for each command that was given to this shard
@@ -154,6 +155,28 @@ pub trait Handler: Sized + 'static {
     }
 }
 
+/// The answer to a plain request, or that it comes later. A [`Response`] becomes one by `into()`.
+#[derive(Debug)]
+#[must_use = "an answer that is not returned answers nothing"]
+pub struct Reply {
+    pub(crate) response: Option<Response>,
+}
+
+impl Reply {
+    /// Answers the request later, by this ticket. Until then the peer waits, at most for
+    /// [`ticket_timeout_ms`](crate::Config::ticket_timeout_ms).
+    pub fn later<H: Handler>(ticket: &Ticket<H>) -> Self {
+        let _ = ticket;
+        Self { response: None }
+    }
+}
+
+impl From<Response> for Reply {
+    fn from(response: Response) -> Self {
+        Self { response: Some(response) }
+    }
+}
+
 /// A loss of publishes, as [`Handler::on_gap`] gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -173,6 +196,7 @@ pub struct Upgrade<S> {
 pub(crate) enum Answer<S> {
     Accept(Accept<S>),
     Refuse(Response),
+    Later,
 }
 
 #[derive(Debug)]
@@ -251,6 +275,13 @@ impl<S> Upgrade<S> {
         self
     }
 
+    /// Answers the handshake later, by this ticket. Until then the peer waits, at most for
+    /// [`ticket_timeout_ms`](crate::Config::ticket_timeout_ms).
+    pub fn later<H: Handler<State = S>>(ticket: &Ticket<H>) -> Self {
+        let _ = ticket;
+        Self { answer: Answer::Later }
+    }
+
     /// Refuses the handshake with `response`, such as 401, 403 or 503.
     pub fn refuse(response: Response) -> Self {
         Self { answer: Answer::Refuse(response) }
@@ -283,7 +314,7 @@ mod tests {
     fn origins(upgrade: Upgrade<()>) -> Origins {
         match upgrade.answer {
             Answer::Accept(accept) => accept.origins,
-            Answer::Refuse(_) => panic!("it accepts"),
+            Answer::Refuse(_) | Answer::Later => panic!("it accepts"),
         }
     }
 

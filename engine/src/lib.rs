@@ -80,6 +80,7 @@ mod slot;
 mod starting;
 mod sync;
 mod sys;
+mod ticket;
 mod timer_wheel;
 mod topic;
 mod write_buffer;
@@ -91,7 +92,7 @@ pub use context::Context;
 pub use driver_choice::{DriverChoice, DriverKind, InvalidDriver};
 pub use error::{HandleError, SetupError};
 pub use handle::{Handle, Waiting};
-pub use handler::{Gap, Handler, Upgrade};
+pub use handler::{Gap, Handler, Reply, Upgrade};
 pub use metrics::Metrics;
 pub use pin::Pin;
 pub use ringwire_proto::{
@@ -99,3 +100,4 @@ pub use ringwire_proto::{
     is_serialised_origin,
 };
 pub use server::{Builder, Running, Server, ShardStart};
+pub use ticket::Ticket;

@@ -1,6 +1,7 @@
 //! The mailbox by which other threads reach a shard: a bounded queue of commands, the stop flag,
 //! and the sleep flag. Only [`Mailbox::push_waiting`] blocks, and no shard calls it.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::task;
@@ -16,7 +17,8 @@ use crate::error::HandleError;
 use crate::metrics::{Metrics, MetricsCells};
 use crate::sleep_flag::SleepFlag;
 use crate::sys::Waker;
-use ringwire_proto::CloseCode;
+use crate::ticket::Place;
+use ringwire_proto::{CloseCode, Response};
 
 /// What other threads may ask of a shard. `C` is the application's own command.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub(crate) enum Command<C> {
     Terminate { key: Key },
     /// Give it to the handler.
     Custom(C),
+    /// Answer a ticket with a `Verdict<S>`, where `S` is the handler's state.
+    Answer { place: Place, verdict: Box<dyn Any + Send> },
+    /// Answer a ticket with a response, or as one that was dropped.
+    Respond { place: Place, response: Option<Response> },
 }
 
 impl<C> Command<C> {
@@ -38,7 +44,11 @@ impl<C> Command<C> {
     fn bytes(&self) -> usize {
         match self {
             Self::Publish { frame, .. } | Self::Send { frame, .. } => frame.len(),
-            Self::Close { .. } | Self::Terminate { .. } | Self::Custom(_) => 0,
+            Self::Close { .. }
+            | Self::Terminate { .. }
+            | Self::Custom(_)
+            | Self::Answer { .. }
+            | Self::Respond { .. } => 0,
         }
     }
 }
@@ -157,6 +167,13 @@ impl<C> Mailbox<C> {
         })
     }
 
+    /// Leaves the answer to a ticket, whether there is room or not: there are no more tickets than
+    /// connections.
+    pub(crate) fn push_answer(&self, answer: Command<C>) {
+        self.room.entries.fetch_add(1, Ordering::SeqCst);
+        self.enqueue(answer);
+    }
+
     /// Leaves a command as soon as there is room for it, from a thread that is no shard.
     pub(crate) fn push_waiting(&self, command: Command<C>) -> Result<(), HandleError> {
         let mut refused = match self.try_push(command) {
@@ -202,6 +219,11 @@ impl<C> Mailbox<C> {
         if !self.room.take(command.bytes()) {
             return Err(Refused { command, error: HandleError::Busy });
         }
+        self.enqueue(command);
+        Ok(())
+    }
+
+    fn enqueue(&self, command: Command<C>) {
         self.commands.push(command);
         // Against `end`: whichever fence comes second sees the other side's store, so a command
         // pushed while the shard ends is counted by it or by us.
@@ -210,7 +232,6 @@ impl<C> Mailbox<C> {
             self.count_lost();
         }
         self.rouse_by_eventfd();
-        Ok(())
     }
 
     /// Asks the shard to drain and end, from any thread.

@@ -86,6 +86,10 @@ metrics! {
     /// Commands of other threads and shards that were not queued, because a shard's queue was full
     /// or the shard had ended.
     commands_refused,
+    /// Handshakes and requests whose ticket was not answered in time.
+    tickets_expired,
+    /// Answers to tickets that had expired, or whose peer had gone.
+    tickets_late,
     /// Receives that ended because no receive buffer was free (`ENOBUFS`). They are armed again; no
     /// input is lost.
     receives_unbuffered,

@@ -22,6 +22,7 @@ mod opening;
 mod receive;
 mod send;
 mod surplus;
+mod tickets;
 mod warned;
 
 use std::collections::VecDeque;
@@ -122,6 +123,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             forward: Forward::new(config),
             topics: Topics::default(),
             log: PublishLog::default(),
+            ticket_serial: 0,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             gap_surplus: 0,
@@ -237,7 +239,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             && core.failing.is_empty()
             && core.dirty.is_empty()
             && core.log.is_empty()
-            && self.desk.own() == 0)
+            && self.desk.own() == 0
+            && !self.desk.has_answers())
     }
 
     fn has_mail(&self) -> bool {

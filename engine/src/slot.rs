@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Opening ──► Open ──► Closing ──► Draining ──► Dying ──► (freed)
-//!    │         │          ▲  │                    ▲
+//!    │ ▲       │          ▲  │                    ▲
+//!    │ └─► Awaiting       │  │                    │
 //!    └─────────┼──────────┘  └────────────────────┤   each stage may end in Dying
 //!              └──────────────────────────────────┘
 //! ```
@@ -27,6 +28,8 @@ use crate::write_buffer::{FRAME_BYTES_MAX, WriteBuffer};
 pub(crate) enum Stage {
     /// Waiting for the whole request head.
     Opening,
+    /// The request is answered later; what comes behind it is kept unparsed.
+    Awaiting,
     /// Messages flow.
     Open,
     /// Our last bytes (a Close frame or an HTTP response) are queued.
@@ -79,6 +82,8 @@ pub(crate) enum Receiving {
 pub(crate) enum Pending {
     /// A request head that came in pieces; while `Opening`.
     Head(Head),
+    /// The request that is answered later; while `Awaiting`.
+    Awaiting(Awaiting),
     /// The newest ping's payload, while there is no room for its pong.
     Pong(Vec<u8>),
 }
@@ -87,6 +92,16 @@ pub(crate) enum Pending {
 pub(crate) struct Head {
     pub(crate) scan: HeadScan,
     pub(crate) bytes: Vec<u8>,
+}
+
+/// A request that is answered later.
+pub(crate) struct Awaiting {
+    /// Of its ticket.
+    pub(crate) serial: u32,
+    /// Its head, whole and checked.
+    pub(crate) head: Vec<u8>,
+    /// What has come behind it, at most `early_bytes_max`.
+    pub(crate) early: Vec<u8>,
 }
 
 /// What a slot holds. In two parts, so that a callback can use the connection while the
@@ -705,7 +720,7 @@ impl<S> Session<S> {
     #[inline]
     pub(crate) fn is_heard(&self) -> bool {
         match self.stage {
-            Stage::Opening | Stage::Open => true,
+            Stage::Opening | Stage::Awaiting | Stage::Open => true,
             Stage::Closing => self.peer_side == PeerSide::Open,
             Stage::Draining | Stage::Dying => false,
         }

@@ -13,7 +13,9 @@ use admission::Guest;
 use line::Line;
 use mimalloc::MiMalloc;
 use notice::Notice;
-use ringwire::{CloseCode, Conn, Context, Handler, Message, Offer, Request, Response, Upgrade};
+use ringwire::{
+    CloseCode, Conn, Context, Handler, Message, Offer, Reply, Request, Response, Upgrade,
+};
 use ringwire_examples::{AllowedOrigin, Options, parse, serve_then};
 
 #[global_allocator]
@@ -27,8 +29,8 @@ impl Handler for Chat {
     type State = Guest;
     type Command = ();
 
-    fn on_request(&mut self, _cx: &mut Context<'_, Self>, request: &Request<'_>) -> Response {
-        page::respond(request.path())
+    fn on_request(&mut self, _cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
+        page::respond(request.path()).into()
     }
 
     fn on_upgrade(

@@ -29,7 +29,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 session.expect_no_more(&mut self.core);
                 self.tell_closed(key, code, reason);
             }
-            Stage::Opening | Stage::Draining => self.cut_off(key, code, reason),
+            Stage::Opening | Stage::Awaiting | Stage::Draining => {
+                self.cut_off(key, code, reason);
+            }
             Stage::Dying => {}
         }
     }

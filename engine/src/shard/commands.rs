@@ -1,12 +1,15 @@
 //! What the shard is asked to do beside its connections: commands of other threads, of other shards
 //! and of its own callbacks, the application's timers, and the start and the stop of the handler.
 
+use std::any::Any;
+
 use super::Shard;
 use super::lent::Lent;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::mailbox::Command;
+use crate::ticket::{Place, Verdict};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Carries out what waits, a tick's share of it.
@@ -20,6 +23,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
         if taken > 0 {
             self.mailbox().wake_waiting();
+        }
+        while let Some((place, verdict)) = self.desk.take_answer() {
+            self.answer_any(place, verdict);
         }
         // Those that carrying them out leaves have the next tick.
         let own = self.desk.own().min(self.core.tick_limits.taken_max);
@@ -51,7 +57,16 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             Command::Custom(command) => {
                 self.call_shard(|handler, cx| handler.on_command(cx, command));
             }
+            Command::Answer { place, verdict } => self.answer_any(place, verdict),
+            Command::Respond { place, response } => {
+                self.answer(place, response.map_or(Verdict::None, Verdict::Response));
+            }
         }
+    }
+
+    fn answer_any(&mut self, place: Place, verdict: Box<dyn Any>) {
+        let verdict = verdict.downcast().expect("a ticket knows its handler's state");
+        self.answer(place, *verdict);
     }
 
     /// Calls the handler for the application's timers whose time has come, a tick's share of them.

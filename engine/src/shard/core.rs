@@ -71,6 +71,8 @@ pub(crate) struct Core {
     pub(crate) forward: Forward,
     pub(crate) topics: Topics,
     pub(crate) log: PublishLog,
+    /// Of the ticket that was made last.
+    pub(crate) ticket_serial: u32,
     /// For the other shards, in order; handed over when the tick ends.
     pub(crate) outbox: VecDeque<Publication>,
     pub(crate) outbox_bytes: usize,

@@ -22,6 +22,8 @@ enum Due {
     Ping,
     /// The request head is late (RFC 9110 §15.5.9).
     Opening,
+    /// The answer to a ticket is late.
+    Ticket,
     /// The message under way is late.
     Message,
     /// Nothing has come for too long.
@@ -69,6 +71,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 self.core.timers.schedule(key.slot, self.core.judged_ms + u64::from(ms));
             }
             Due::Ping => self.ping(key),
+            Due::Ticket => self.expire_ticket(key),
             _ if self.is_put_off(key, due) => {
                 self.core.timers.schedule(key.slot, self.core.now_ms + 1);
             }
@@ -163,6 +166,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                     slot.session.close(&mut self.core, CloseCode::GOING_AWAY, "server stops");
                 }
                 Stage::Opening => self.cut_off(key, CloseCode::GOING_AWAY, "server stops"),
+                Stage::Awaiting => self.refuse_awaiting(key),
                 Stage::Closing | Stage::Draining | Stage::Dying => {}
             }
             self.note_moved();
@@ -211,6 +215,7 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
     };
     match session.stage {
         Stage::Opening if is_over(config.handshake_timeout_ms, session.since_ms) => Due::Opening,
+        Stage::Awaiting if is_over(config.ticket_timeout_ms, session.since_ms) => Due::Ticket,
         Stage::Closing | Stage::Draining if is_over(config.close_timeout_ms, session.since_ms) => {
             Due::Close
         }

@@ -1,6 +1,7 @@
 //! What callbacks may leave beyond their connections: commands to this shard and to others, and
 //! the timers of the application.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::config::Config;
 use crate::error::HandleError;
 use crate::handle::Handle;
 use crate::mailbox::{Command, Mailbox};
+use crate::ticket::Place;
 
 pub(crate) struct Desk<C> {
     /// Of every shard, by index.
@@ -17,6 +19,8 @@ pub(crate) struct Desk<C> {
     /// Commands of this shard to itself, at most `command_entries`.
     own: VecDeque<C>,
     own_max: usize,
+    /// Answers of this shard's callbacks to tickets: at most one for each connection.
+    answers: VecDeque<(Place, Box<dyn Any>)>,
     pub(crate) timers: AppTimers,
 }
 
@@ -24,7 +28,7 @@ impl<C> Desk<C> {
     pub(crate) fn new(config: &Config, server: u32, mailboxes: Arc<[Mailbox<C>]>) -> Self {
         let own_max = config.command_entries;
         let timers = AppTimers::new(config.timers_max);
-        Self { mailboxes, server, own: VecDeque::new(), own_max, timers }
+        Self { mailboxes, server, own: VecDeque::new(), own_max, answers: VecDeque::new(), timers }
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -57,5 +61,18 @@ impl<C> Desk<C> {
     /// How many of them wait.
     pub(crate) fn own(&self) -> usize {
         self.own.len()
+    }
+
+    /// Leaves the answer to a ticket, for after the callback.
+    pub(crate) fn answer(&mut self, place: Place, verdict: Box<dyn Any>) {
+        self.answers.push_back((place, verdict));
+    }
+
+    pub(crate) fn take_answer(&mut self) -> Option<(Place, Box<dyn Any>)> {
+        self.answers.pop_front()
+    }
+
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
     }
 }

@@ -87,6 +87,14 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             let is_full = unsent > 0 && unsent + 2 + payload.len() > config.write_bytes_max;
             assert!(is_full, "a pong waits, and there is room for it");
         }
+        let awaiting = match session.pending.as_deref() {
+            Some(Pending::Awaiting(awaiting)) => Some(awaiting),
+            _ => None,
+        };
+        let is_awaiting = session.stage == Stage::Awaiting;
+        assert!(!is_awaiting || awaiting.is_some(), "awaits an answer to nothing");
+        let early_bytes = awaiting.map_or(0, |awaiting| awaiting.early.len());
+        assert!(early_bytes <= config.early_bytes_max, "{early_bytes} early bytes");
         let topics = session.subscriptions.as_ref().map_or(0, |held| held.len());
         assert!(topics <= config.subscriptions_max, "{topics} subscriptions");
         if session.stage == Stage::Dying {
@@ -122,6 +130,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         let config = &self.core.config;
         let timeout_ms = match session.stage {
             Stage::Opening => config.handshake_timeout_ms,
+            Stage::Awaiting => config.ticket_timeout_ms,
             Stage::Closing | Stage::Draining => config.close_timeout_ms,
             Stage::Open | Stage::Dying => return,
         };
@@ -161,6 +170,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         match session.stage {
             Stage::Dying => {}
             Stage::Opening => check("handshake", config.handshake_timeout_ms, session.since_ms),
+            Stage::Awaiting => check("ticket", config.ticket_timeout_ms, session.since_ms),
             Stage::Closing | Stage::Draining => {
                 check("close", config.close_timeout_ms, session.since_ms);
             }

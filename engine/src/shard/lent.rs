@@ -5,7 +5,7 @@ use super::{Core, Desk, guard};
 use crate::conn::Conn;
 use crate::connections::Others;
 use crate::context::Context;
-use crate::driver::Socket;
+use crate::driver::{Key, Socket};
 use crate::handler::Handler;
 use crate::slot::Session;
 
@@ -41,7 +41,7 @@ impl<H: Handler> Lent<'_, H> {
     /// `None` if it has panicked.
     pub(crate) fn call_shard<R>(
         &mut self,
-        requesting: Option<&Socket>,
+        requesting: Option<(Key, &Socket)>,
         callback: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
     ) -> Option<R> {
         let (handler, mut context) = self.context(None, requesting);
@@ -53,7 +53,7 @@ impl<H: Handler> Lent<'_, H> {
     fn context<'c>(
         &'c mut self,
         current: Option<&'c mut Session<H::State>>,
-        requesting: Option<&'c Socket>,
+        requesting: Option<(Key, &'c Socket)>,
     ) -> (&'c mut H, Context<'c, H>) {
         let Self { handler, core, desk, others } = self;
         let others = others.reborrow();

@@ -8,9 +8,10 @@ use super::deadlines::look_anew;
 use super::lent::Lent;
 use super::receive::{Failure, PANICKED, take_frames};
 use super::surplus::try_again_later;
+use super::tickets::await_answer;
 use super::{Core, guard};
 use crate::driver::Key;
-use crate::handler::{Accept, Answer, Handler};
+use crate::handler::{Accept, Answer, Handler, Reply, Upgrade};
 use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
 
 /// Room for a response's head; a body grows it.
@@ -68,14 +69,25 @@ fn take_request<H: Handler>(
             lent.core.metrics.handshakes_refused += 1;
             respond(lent.core, &mut slot.session, &try_again_later(), false);
         }
-        Ok(Some(offer)) => upgrade(lent, slot, &request, &offer),
-        Ok(None) => answer_request(lent, &mut slot.session, &request),
+        Ok(Some(offer)) => upgrade(lent, slot, &request, &offer, (head, rest)),
+        Ok(None) => answer_request(lent, &mut slot.session, &request, (head, rest)),
         Err(error) => refuse(lent.core, &mut slot.session, &error, is_head(&request)),
     }
+    open_and_take(lent, slot, rest)
+}
+
+/// If the connection has been upgraded: opens it, and takes the frames that came behind the head.
+pub(super) fn open_and_take<H: Handler>(
+    lent: &mut Lent<'_, H>,
+    slot: &mut Slot<H::State>,
+    rest: &mut [u8],
+) -> Failure {
     if slot.session.stage != Stage::Open {
         return None;
     }
-    if open(lent, slot).is_none() {
+    slot.session.told = Told::Open;
+    let opened = lent.call(&mut slot.session, |handler, conn, state| handler.on_open(conn, state));
+    if opened.is_none() {
         return Some(PANICKED);
     }
     if rest.is_empty() { None } else { take_frames(lent, slot, rest) }
@@ -90,16 +102,36 @@ fn upgrade<H: Handler>(
     slot: &mut Slot<H::State>,
     request: &Request<'_>,
     offer: &Offer<'_>,
+    (head, rest): (&[u8], &[u8]),
 ) {
     let session = &mut slot.session;
-    let upgrade = lent
-        .call_shard(Some(&session.socket), |handler, cx| handler.on_upgrade(cx, request, offer));
+    let upgrade = lent.call_shard(Some((session.key, &session.socket)), |handler, cx| {
+        handler.on_upgrade(cx, request, offer)
+    });
     let core = &mut *lent.core;
-    let Some(upgrade) = upgrade else {
-        return respond(core, session, &Response::new(500), false);
-    };
+    match upgrade {
+        None => respond(core, session, &Response::new(500), false),
+        Some(Upgrade { answer: Answer::Later }) => {
+            await_answer(core, session, head, rest);
+        }
+        Some(upgrade) => decide_upgrade(core, session, request, offer, upgrade),
+    }
+}
+
+/// Carries out what `on_upgrade`, or a ticket, has decided.
+pub(super) fn decide_upgrade<S>(
+    core: &mut Core,
+    session: &mut Session<S>,
+    request: &Request<'_>,
+    offer: &Offer<'_>,
+    upgrade: Upgrade<S>,
+) {
     let Accept { state, protocol, headers, origins } = match upgrade.answer {
         Answer::Accept(accept) => accept,
+        Answer::Later => {
+            tracing::error!("a ticket was answered with Upgrade::later");
+            return respond(core, session, &Response::new(500), false);
+        }
         Answer::Refuse(response) => {
             core.metrics.handshakes_refused += 1;
             return respond(core, session, &response, false);
@@ -107,7 +139,7 @@ fn upgrade<H: Handler>(
     };
     if !origins.admit(request.origin(), request.host()) {
         core.metrics.handshakes_refused += 1;
-        drop_state(core, state);
+        drop_guarded(core, state);
         return respond(core, session, &refused_origin(), false);
     }
     let headers: Vec<(&str, &str)> =
@@ -117,7 +149,7 @@ fn upgrade<H: Handler>(
     });
     if let Err(error) = accepted {
         tracing::error!(%error, "on_upgrade accepted with what cannot be sent");
-        drop_state(core, state);
+        drop_guarded(core, state);
         return respond(core, session, &Response::new(500), false);
     }
     core.metrics.handshakes_accepted += 1;
@@ -129,7 +161,7 @@ fn upgrade<H: Handler>(
 
 /// Drops the state of a connection that is not opened: the application's code, too.
 #[cold]
-fn drop_state<S>(core: &mut Core, state: S) {
+pub(super) fn drop_guarded<S>(core: &mut Core, state: S) {
     if guard(|| drop(state)).is_none() {
         core.note_panic();
     }
@@ -146,25 +178,27 @@ It is not the origin of the host that was asked for. The server's application ca
 If it is the server's own origin, a proxy has changed Host. nginx needs this line:\n\
 \x20   proxy_set_header Host $http_host;\n";
 
-fn open<H: Handler>(lent: &mut Lent<'_, H>, slot: &mut Slot<H::State>) -> Option<()> {
-    slot.session.told = Told::Open;
-    lent.call(&mut slot.session, |handler, conn, state| handler.on_open(conn, state))
-}
-
 fn answer_request<H: Handler>(
     lent: &mut Lent<'_, H>,
     session: &mut Session<H::State>,
     request: &Request<'_>,
+    (head, rest): (&[u8], &[u8]),
 ) {
     if request.method() == Method::Options {
         // Of no resource in particular (RFC 9110 §9.3.7): a load balancer asks whether we live.
         let response = Response::new(204).header("Allow", "GET, HEAD, OPTIONS");
         return respond(lent.core, session, &response.expect("a token and a value"), false);
     }
-    let response =
-        lent.call_shard(Some(&session.socket), |handler, cx| handler.on_request(cx, request));
-    let response = response.unwrap_or_else(|| Response::new(500));
-    respond(lent.core, session, &response, is_head(request));
+    let response = lent.call_shard(Some((session.key, &session.socket)), |handler, cx| {
+        handler.on_request(cx, request)
+    });
+    match response {
+        Some(Reply { response: None }) => await_answer(lent.core, session, head, rest),
+        Some(Reply { response: Some(response) }) => {
+            respond(lent.core, session, &response, is_head(request));
+        }
+        None => respond(lent.core, session, &Response::new(500), is_head(request)),
+    }
 }
 
 /// The request itself is at fault.

@@ -5,6 +5,7 @@ use ringwire_proto::{Close, CloseCode, Event, Events, IncomingLimits, Message};
 
 use super::lent::Lent;
 use super::opening::take_head;
+use super::tickets::take_early;
 use super::{Core, Shard};
 use crate::driver::{Driver, Errno, Key, Lease};
 use crate::handler::Handler;
@@ -91,6 +92,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let mut lent = Lent { handler, core, desk, others };
         let failure = match session.stage {
             Stage::Opening => take_head(&mut lent, slot, driver.received(&lease)),
+            Stage::Awaiting => {
+                let is_kept = take_early(lent.core, session, driver.received(&lease));
+                // Cut off: there is nothing to be told before the answer.
+                (!is_kept).then_some((CloseCode::POLICY_VIOLATION, "too much before the answer"))
+            }
             _ if !session.is_heard() => {
                 let bytes = lease.bytes();
                 driver.recycle(lease);
@@ -159,6 +165,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 session.enter_closing(&mut self.core);
             }
             Stage::Closing => session.mark_dirty(&mut self.core),
+            // It may still read the answer.
+            Stage::Awaiting => return,
             Stage::Opening | Stage::Draining => {
                 return self.cut_off(key, CloseCode::ABNORMAL, "");
             }

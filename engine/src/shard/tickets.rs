@@ -1,0 +1,121 @@
+//! Opening handshakes and requests that are answered later. Meanwhile the connection keeps its
+//! request head and what comes behind it, bounded and unparsed.
+
+use ringwire_proto::{Method, Request, Response};
+
+use super::lent::Lent;
+use super::opening::{decide_upgrade, drop_guarded, open_and_take, respond};
+use super::receive::Failure;
+use super::{Core, Shard};
+use crate::config::RETRY_AFTER_S;
+use crate::driver::{Driver, Key};
+use crate::handler::Handler;
+use crate::slot::{Awaiting, PeerSide, Pending, Session, Slot, Stage};
+use crate::ticket::{Place, Verdict};
+
+/// The callback has taken a ticket: the connection waits for its answer.
+pub(super) fn await_answer<S>(core: &mut Core, session: &mut Session<S>, head: &[u8], rest: &[u8]) {
+    session.stage = Stage::Awaiting;
+    session.since_ms = core.now_ms as u32;
+    let awaiting =
+        Awaiting { serial: core.ticket_serial, head: head.to_vec(), early: rest.to_vec() };
+    session.pending = Some(Box::new(Pending::Awaiting(awaiting)));
+    let deadline = core.now_ms + u64::from(core.config.ticket_timeout_ms);
+    core.timers.schedule_no_later(session.key.slot, deadline);
+}
+
+/// Keeps what comes before the answer; `false` if it is too much.
+pub(super) fn take_early<S>(core: &Core, session: &mut Session<S>, input: &[u8]) -> bool {
+    let Some(Pending::Awaiting(awaiting)) = session.pending.as_deref_mut() else {
+        unreachable!("a connection that awaits an answer knows for what")
+    };
+    let fits = awaiting.early.len() + input.len() <= core.config.early_bytes_max;
+    if fits {
+        awaiting.early.extend_from_slice(input);
+    }
+    fits
+}
+
+impl<H: Handler, D: Driver> Shard<H, D> {
+    /// Answers what a ticket stands for, if it still does.
+    pub(super) fn answer(&mut self, place: Place, verdict: Verdict<H::State>) {
+        let Self { connections, handler, core, desk, .. } = self;
+        let lent = connections.lend(place.key);
+        let Some((slot, others)) = lent.filter(|(slot, _)| awaits(&slot.session, place)) else {
+            core.metrics.tickets_late += 1;
+            return drop_guarded(core, verdict);
+        };
+        let mut lent = Lent { handler, core, desk, others };
+        if let Some((code, reason)) = conclude(&mut lent, slot, verdict) {
+            self.fail(place.key, code, reason);
+        }
+        self.note_moved();
+    }
+
+    /// The answer is late.
+    pub(super) fn expire_ticket(&mut self, key: Key) {
+        self.core.metrics.tickets_expired += 1;
+        self.refuse_awaiting(key);
+    }
+
+    /// Nobody will answer any more: the peer may try again.
+    pub(super) fn refuse_awaiting(&mut self, key: Key) {
+        let Self { connections, core, .. } = self;
+        let session = &mut connections.get_mut(key).expect("looked up by the caller").session;
+        let response = Response::new(503).header("Retry-After", RETRY_AFTER_S);
+        let head_only = end_waiting(session).is_some_and(|awaiting| is_head(core, &awaiting.head));
+        respond(core, session, &response.expect("a header that may be sent"), head_only);
+    }
+}
+
+fn awaits<S>(session: &Session<S>, place: Place) -> bool {
+    let serial = match session.pending.as_deref() {
+        Some(Pending::Awaiting(awaiting)) => Some(awaiting.serial),
+        _ => None,
+    };
+    session.stage == Stage::Awaiting && serial == Some(place.serial)
+}
+
+fn end_waiting<S>(session: &mut Session<S>) -> Option<Awaiting> {
+    session.stage = Stage::Opening;
+    match session.pending.take().map(|pending| *pending) {
+        Some(Pending::Awaiting(awaiting)) => Some(awaiting),
+        _ => None,
+    }
+}
+
+fn is_head(core: &Core, head: &[u8]) -> bool {
+    Request::parse(head, &core.head_limits).is_ok_and(|request| request.method() == Method::Head)
+}
+
+fn conclude<H: Handler>(
+    lent: &mut Lent<'_, H>,
+    slot: &mut Slot<H::State>,
+    verdict: Verdict<H::State>,
+) -> Failure {
+    let session = &mut slot.session;
+    let Awaiting { head, mut early, .. } =
+        end_waiting(session).expect("a connection that awaits an answer knows for what");
+    let request = Request::parse(&head, &lent.core.head_limits).expect("it was parsed before");
+    let head_only = request.method() == Method::Head;
+    let offer = request.upgrade().expect("it was checked before");
+    match (verdict, offer) {
+        (Verdict::Upgrade(upgrade), Some(offer)) if session.peer_side == PeerSide::Open => {
+            decide_upgrade(lent.core, session, &request, &offer, upgrade);
+            return open_and_take(lent, slot, &mut early);
+        }
+        (Verdict::Upgrade(upgrade), offer) => {
+            drop_guarded(lent.core, upgrade);
+            if offer.is_none() {
+                tracing::error!("a ticket of a plain request was answered with an upgrade");
+            }
+            respond(lent.core, session, &Response::new(500), head_only);
+        }
+        (Verdict::Response(response), offer) => {
+            lent.core.metrics.handshakes_refused += u64::from(offer.is_some());
+            respond(lent.core, session, &response, head_only);
+        }
+        (Verdict::None, _) => respond(lent.core, session, &Response::new(500), head_only),
+    }
+    None
+}
