@@ -77,8 +77,8 @@ impl AppTimers {
         self.by_time.first_key_value().map(|(&(at_ms, _), ())| at_ms)
     }
 
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.by_id.len()
     }
 }

@@ -4,15 +4,17 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
+use socket2::SockRef;
 
 use crate::conn::ConnId;
 use crate::error::HandleError;
-use crate::mailbox::{Command, Mailbox};
+use crate::mailbox::{Adopted, Command, Mailbox};
 use crate::metrics::Metrics;
 
 /// Reaches a running server from any thread. Cloning is cheap. `C` is the handler's
@@ -104,6 +106,43 @@ impl<C> Handle<C> {
     /// If there is no such shard.
     pub fn command(&self, shard: usize, command: C) -> Result<(), HandleError> {
         self.mailboxes[shard].push(Command::Custom(command))
+    }
+
+    /// Hands a connection over that somebody else has accepted and upgraded: another HTTP server in
+    /// this process has sent its 101 response. From here on it is served like any other, beginning
+    /// with [`on_open`](crate::Handler::on_open).
+    ///
+    /// `leftover` is what that server has read behind the request already: the first frames. `state`
+    /// must be the handler's [`State`](crate::Handler::State); another type is an error of the
+    /// application, which the log names. `shard` chooses a shard; `None` takes the one with the
+    /// fewest connections. A connection beyond
+    /// [`connections_max`](crate::Config::connections_max) is closed, and counted in
+    /// [`Metrics::connections_refused`].
+    ///
+    /// The socket must not be registered anywhere any more: tokio's `TcpStream::into_std` sees to
+    /// that. TLS must have ended before it.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] or [`HandleError::Stopped`]; the connection is then closed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    pub fn adopt<S: Send + 'static>(
+        &self,
+        shard: Option<usize>,
+        socket: impl Into<OwnedFd>,
+        leftover: Vec<u8>,
+        state: S,
+    ) -> Result<(), HandleError> {
+        let socket = socket.into();
+        prepare(&socket);
+        let mailbox = match shard {
+            Some(shard) => &self.mailboxes[shard],
+            None => self.mailboxes.iter().min_by_key(|mailbox| mailbox.connections()).expect("one"),
+        };
+        mailbox.push(Command::Adopt(Adopted { socket, leftover, state: Box::new(state) }))
     }
 
     /// The same calls, which wait for room instead of failing with [`HandleError::Busy`].
@@ -262,6 +301,14 @@ thread_local! {
 /// This thread is a shard's from now on: it must not wait for one.
 pub(crate) fn become_shard() {
     IS_SHARD.set(true);
+}
+
+/// As a listener's sockets are: io_uring waits by itself, and no frame waits for another one's
+/// acknowledgement. A socket that refuses is gone, as the first receive will say.
+fn prepare(socket: &OwnedFd) {
+    let socket = SockRef::from(socket);
+    let _ = socket.set_nonblocking(false);
+    let _ = socket.set_tcp_nodelay(true);
 }
 
 fn push_blocking<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {

@@ -2,6 +2,7 @@
 //! and the sleep flag. Only [`Mailbox::push_waiting`] blocks, and no shard calls it.
 
 use std::any::Any;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::task;
@@ -35,8 +36,20 @@ pub(crate) enum Command<C> {
     Custom(C),
     /// Answer a ticket with a `Verdict<S>`, where `S` is the handler's state.
     Answer { place: Place, verdict: Box<dyn Any + Send> },
+    /// Serve a connection that somebody else has upgraded.
+    Adopt(Adopted),
     /// Answer a ticket with a response, or as one that was dropped.
     Respond { place: Place, response: Option<Response> },
+}
+
+/// A connection that somebody else has upgraded.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) socket: OwnedFd,
+    /// What has been read behind the request already.
+    pub(crate) leftover: Vec<u8>,
+    /// The handler's state.
+    pub(crate) state: Box<dyn Any + Send>,
 }
 
 impl<C> Command<C> {
@@ -44,6 +57,7 @@ impl<C> Command<C> {
     fn bytes(&self) -> usize {
         match self {
             Self::Publish { frame, .. } | Self::Send { frame, .. } => frame.len(),
+            Self::Adopt(adopted) => adopted.leftover.len(),
             Self::Close { .. }
             | Self::Terminate { .. }
             | Self::Custom(_)
@@ -281,6 +295,11 @@ impl<C> Mailbox<C> {
         while self.pop().is_some() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Connections of the shard, at most one tick ago.
+    pub(crate) fn connections(&self) -> u64 {
+        self.metrics.connections()
     }
 
     pub(crate) fn add_metrics_to(&self, sum: &mut Metrics) {

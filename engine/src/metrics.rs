@@ -28,6 +28,10 @@ macro_rules! metrics {
                 $(self.$name.store(metrics.$name, Ordering::Relaxed);)*
             }
 
+            pub(crate) fn connections(&self) -> u64 {
+                self.connections_now.load(Ordering::Relaxed)
+            }
+
             pub(crate) fn add_to(&self, metrics: &mut Metrics) {
                 $(metrics.$name += self.$name.load(Ordering::Relaxed);)*
             }

@@ -8,6 +8,7 @@
 //! ```
 
 mod accept;
+mod adopt;
 mod closing;
 mod commands;
 mod core;

@@ -57,6 +57,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             Command::Custom(command) => {
                 self.call_shard(|handler, cx| handler.on_command(cx, command));
             }
+            Command::Adopt(adopted) => self.adopt(adopted),
             Command::Answer { place, verdict } => self.answer_any(place, verdict),
             Command::Respond { place, response } => {
                 self.answer(place, response.map_or(Verdict::None, Verdict::Response));

@@ -64,7 +64,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         key
     }
 
-    fn has_slot(&self) -> bool {
+    pub(super) fn has_slot(&self) -> bool {
         self.connections.len() - self.core.surplus.len() < self.core.config.connections_max
     }
 
