@@ -80,6 +80,8 @@ mod slot;
 mod starting;
 mod sync;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod ticket;
 mod timer_wheel;
 mod topic;
