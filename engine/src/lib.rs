@@ -7,25 +7,39 @@
 //!   driver (an io_uring, or an epoll instance where io_uring is barred: [`DriverChoice`]), its own
 //!   connections and its own [`Handler`] value. Shards share only bounded queues,
 //!   so a handler needs no lock and need not be `Send`.
-//! - Each callback gets a [`Conn`] and, for input, a [`Message`]. The message's bytes usually lie
-//!   in the buffer that the kernel filled. They are valid until the callback returns.
+//! - Each callback about a connection gets a [`Conn`], the connection's state and, for input, a
+//!   [`Message`]. The message's bytes usually lie in the buffer that the kernel filled. They are
+//!   valid until the callback returns. Every callback reaches the rest of the shard through a
+//!   [`Context`]: other connections, topics, timers, commands.
 //! - A shard works in **ticks**. Everything that callbacks send goes out at the end of the tick:
 //!   on io_uring one system call submits the sends of all connections and waits for more input.
 //! - Write buffers are bounded. [`Conn::send`] returns whether a message was queued.
 //! - Connections subscribe to **topics**. A publish reaches every subscriber on every shard; its
 //!   frame is encoded once.
 //! - Browser pages of other origins are refused unless [`Upgrade::allow_origin`] allows them.
-//! - Other threads use a [`Handle`].
+//! - Other threads use a [`Handle`], and a [`Ticket`] for handshakes that take time.
+//!
+//! `docs/guide.md` in the repository leads through all of it.
 //!
 //! ```no_run
-//! use ringwire::{Conn, Handler, Message, Server, SetupError};
+//! use ringwire::{Conn, Context, Handler, Message, Offer, Request, Server, SetupError, Upgrade};
 //!
 //! struct Echo;
 //!
 //! impl Handler for Echo {
 //!     type State = ();
+//!     type Command = ();
 //!
-//!     fn on_message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>) {
+//!     fn on_upgrade(
+//!         &mut self,
+//!         _cx: &mut Context<'_, Self>,
+//!         _request: &Request<'_>,
+//!         _offer: &Offer<'_>,
+//!     ) -> Upgrade<()> {
+//!         Upgrade::accept(())
+//!     }
+//!
+//!     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
 //!         conn.send(message);
 //!     }
 //! }
@@ -43,6 +57,10 @@
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide.md")]
+struct Guide;
 
 mod app_timers;
 #[cfg(feature = "bench")]
