@@ -4,6 +4,9 @@
 //! the package `ringwire-fuzz`; their corpus is replayed by `cargo test` there.
 
 pub mod naive;
+mod requests;
+
+pub use requests::{check_body, http_body};
 
 use alloc::vec::Vec;
 
@@ -54,6 +57,8 @@ pub fn handshake(data: &[u8]) {
         Ok(Some(offer)) => {
             assert!(request.method() == Method::Get && !request.is_http_1_0());
             let protocol = offer.protocols().next();
+            assert_eq!(offer.choose_protocol(protocol.as_slice()), protocol);
+            assert!(request.body_framing() == crate::BodyFraming::None);
             let mut out = Vec::new();
             crate::accept_response(&mut out, &offer, protocol, &[]).expect("it was offered");
             assert_eq!(HeadScan::new().scan(&out, &HeadLimits::default()), Ok(Some(out.len())));
@@ -82,6 +87,8 @@ fn check_request(request: &Request<'_>, limits: &HeadLimits) {
     assert!(!host.contains(['@', '/', '?', '#', '\\', ',']));
     assert!(request.headers().count() <= limits.headers_max);
     let _ = request.query_param("a");
+    assert!(request.cookies().all(|(name, value)| !name.is_empty() && !value.contains(';')));
+    assert!(request.body_framing() == crate::BodyFraming::None || request.method().may_have_body());
     let origin = request.origin().unwrap_or("null");
     let is_same = ["http", "https"].iter().any(|scheme| http::is_same_origin(origin, scheme, host));
     assert_eq!(http::is_origin_of_host(origin, host), is_same);

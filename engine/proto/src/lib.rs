@@ -107,8 +107,9 @@ pub use handshake::{
     client_request,
 };
 pub use http::{
-    HeadLimits, HeadScan, InvalidHeader, Method, Request, RequestError, Response, is_head_request,
-    is_origin_of_host, is_same_origin, is_serialised_origin,
+    BodyFraming, BodyProgress, BodyReader, HeadLimits, HeadScan, InvalidHeader, Method,
+    Persistence, Request, RequestError, Response, is_head_request, is_origin_of_host,
+    is_same_origin, is_serialised_origin,
 };
 pub use incoming::{Incoming, IncomingLimits, Room};
 pub use message::Message;

@@ -1,7 +1,7 @@
 //! The opening handshake (RFC 6455 §4.2) and plain HTTP on the same port. A request head is
 //! answered with 101, or with another response that ends the connection.
 
-use ringwire_proto::{HeadScan, Method, Offer, Request, RequestError, Response};
+use ringwire_proto::{HeadScan, Method, Offer, Persistence, Request, RequestError, Response};
 use ringwire_proto::{accept_response, is_head_request};
 
 use super::deadlines::look_anew;
@@ -184,10 +184,18 @@ fn answer_request<H: Handler>(
     request: &Request<'_>,
     (head, rest): (&[u8], &[u8]),
 ) {
+    let allowing = |status| {
+        let response = Response::new(status).header("Allow", "GET, HEAD, OPTIONS");
+        response.expect("a token and a value")
+    };
     if request.method() == Method::Options {
         // Of no resource in particular (RFC 9110 §9.3.7): a load balancer asks whether we live.
-        let response = Response::new(204).header("Allow", "GET, HEAD, OPTIONS");
-        return respond(lent.core, session, &response.expect("a token and a value"), false);
+        return respond(lent.core, session, &allowing(204), false);
+    }
+    if request.method().may_have_body() {
+        // Bodies are not read here.
+        lent.core.metrics.handshakes_refused += 1;
+        return respond(lent.core, session, &allowing(405), false);
     }
     let response = lent.call_shard(Some((session.key, &session.socket)), |handler, cx| {
         handler.on_request(cx, request)
@@ -220,7 +228,9 @@ pub(super) fn respond<S>(
     head_only: bool,
 ) {
     let Core { pool, date, .. } = core;
-    session.writes.append(pool, RESPONSE_BYTES, |out| response.write(out, head_only, date.now()));
+    session.writes.append(pool, RESPONSE_BYTES, |out| {
+        response.write(out, head_only, Persistence::Ends, date.now());
+    });
     session.expect_no_more(core);
     session.enter_closing(core);
 }

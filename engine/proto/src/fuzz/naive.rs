@@ -2,6 +2,8 @@
 //!
 //! Never shares code with what it checks: only the names of events and errors.
 
+pub mod body;
+
 use alloc::{vec, vec::Vec};
 
 use crate::{IncomingLimits, ProtocolError, Role};

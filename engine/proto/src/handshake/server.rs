@@ -41,12 +41,22 @@ impl<'a> Offer<'a> {
     pub fn offers_protocol(&self, protocol: &str) -> bool {
         self.protocols().any(|offered| offered == protocol)
     }
+
+    /// The first of `supported` that the client speaks: the server's preference decides. `None` if
+    /// there is no common one, or if the client offers none.
+    ///
+    /// A browser that has offered subprotocols fails a connection whose 101 names none of them, and
+    /// tells its page nothing but 1006. A server that supports none of them can refuse the request
+    /// with a status, which at least the browser's console shows.
+    pub fn choose_protocol<'p>(&self, supported: &[&'p str]) -> Option<&'p str> {
+        supported.iter().copied().find(|protocol| self.offers_protocol(protocol))
+    }
 }
 
 impl<'a> Request<'a> {
     /// The client's offer, if the request asks for a WebSocket connection (RFC 6455 §4.2.1);
     /// `None` for plain HTTP. OPTIONS asks what there is, never for that, and HTTP/1.0 knows no
-    /// Upgrade (RFC 9110 §7.8).
+    /// Upgrade (RFC 9110 §7.8). To be asked before a body is read: a handshake has none.
     ///
     /// Extensions on offer are ignored, whatever they look like: none is ever agreed to.
     ///
@@ -61,6 +71,9 @@ impl<'a> Request<'a> {
         let is_handshake = has("Sec-WebSocket-Key") || has("Sec-WebSocket-Version");
         if self.method() == Method::Options || !(is_upgrade || is_handshake) {
             return Ok(None);
+        }
+        if !matches!(self.method(), Method::Get | Method::Head) {
+            return Err(RequestError::UpgradeMethod);
         }
         if self.is_http_1_0() {
             return Err(RequestError::UpgradeVersion);

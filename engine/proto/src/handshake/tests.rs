@@ -122,7 +122,18 @@ fn requests_that_are_refused() {
     };
     let table = [
         (method("HEAD"), UpgradeMethod),
-        (method("POST"), Method),
+        (method("POST"), UpgradeMethod),
+        (method("PUT"), UpgradeMethod),
+        (method("PATCH"), UpgradeMethod),
+        (method("DELETE"), UpgradeMethod),
+        (method("TRACE"), Method),
+        (of("POST / HTTP/1.0", &LINES), UpgradeMethod),
+        (of("POST / HTTP/1.1", &LINES[..3]), UpgradeMethod),
+        (of("POST / HTTP/1.1", &[LINES[0], "Content-Length: 5\r\n", LINES[1]]), UpgradeMethod),
+        (
+            of("PUT / HTTP/1.1", &[LINES[0], "Transfer-Encoding: chunked\r\n", LINES[3]]),
+            UpgradeMethod,
+        ),
         // What is left of a handshake behind a proxy that was not told to pass it on.
         (with("Upgrade: xwebsocketx\r\n"), Upgrade),
         (with("Upgrade: websockets\r\n"), Upgrade),
@@ -162,11 +173,37 @@ fn requests_that_are_refused() {
         (and(KEY_LINE), WebSocketKey),
         (and("Content-Length: 5\r\n"), Body),
         (and("Transfer-Encoding: chunked\r\n"), Body),
+        (and("Content-Length: 5\r\nExpect: 100-continue\r\n"), Body),
+        (and("Expect: 101\r\n"), Expectation),
     ];
     for (head, error) in table {
         assert_eq!(verdict(&head), Err(error), "{}", String::from_utf8_lossy(&head));
     }
     assert_eq!(WebSocketVersion.status(), 426);
+}
+
+/// The server's order counts, not the client's, and the letters are compared with case.
+#[test]
+fn the_first_supported_subprotocol_that_is_offered_is_chosen() {
+    let table: [(&str, &[&str], Option<&str>); 8] = [
+        ("v1, v2", &["v2", "v1"], Some("v2")),
+        ("v2, v1", &["v1", "v2"], Some("v1")),
+        ("v1\r\nSec-WebSocket-Protocol: v2", &["v3", "v2"], Some("v2")),
+        ("v1", &["V1", "v"], None),
+        ("v1", &[], None),
+        ("v1", &["v1, v2", ""], None),
+        (",", &["v1"], None),
+        ("chat", &["chat", "chat"], Some("chat")),
+    ];
+    for (offered, supported, chosen) in table {
+        let head = and(&format!("Sec-WebSocket-Protocol: {offered}\r\n"));
+        let request = Request::parse(&head, &LIMITS).unwrap();
+        let offer = request.upgrade().unwrap().unwrap();
+        assert_eq!(offer.choose_protocol(supported), chosen, "{offered}");
+    }
+    let head = head(&LINES);
+    let offer = Request::parse(&head, &LIMITS).unwrap().upgrade().unwrap().unwrap();
+    assert_eq!(offer.choose_protocol(&["v1"]), None);
 }
 
 #[test]

@@ -22,14 +22,31 @@ pub enum RequestError {
     Host,
     /// Origin repeated or not visible ASCII: no policy could judge it (RFC 6454 §7). 400.
     Origin,
-    /// Content-Length repeated, empty or not a number (RFC 9112 §6.3). 400.
+    /// Content-Length repeated, empty, not a number or beyond 64 bits (RFC 9112 §6.3). 400.
     ContentLength,
-    /// A request with a body, announced by its length or by Transfer-Encoding; bodies are not read
-    /// here (RFC 9110 §7.8). 400.
+    /// A Transfer-Encoding that leaves in doubt where the request ends: `chunked` is not the last
+    /// coding, or is applied twice; it is in HTTP/1.0, or beside a Content-Length (RFC 9112 §6.1,
+    /// §6.3). 400.
+    TransferEncoding,
+    /// A Transfer-Encoding with a coding below `chunked` (RFC 9112 §6.1). 501.
+    TransferCoding,
+    /// A GET, HEAD or OPTIONS with a body, announced by its length or by Transfer-Encoding (RFC 9110
+    /// §9.3.1: it might be an attempt at request smuggling). 400.
     Body,
-    /// A method other than GET, HEAD and OPTIONS (RFC 9110 §15.5.6). 405.
+    /// The body is longer than the limit (RFC 9110 §15.5.14). 413.
+    BodyTooLong,
+    /// A chunked body that is malformed: the size of a chunk, a line end, a trailer field (RFC 9112
+    /// §7.1). 400.
+    Chunk,
+    /// The chunk extensions of a body are too long (RFC 9112 §7.1.1). 400.
+    ChunkExtensions,
+    /// The trailer fields of a body are too long (RFC 6585 §5). 431.
+    TrailersTooLong,
+    /// An Expect with anything but `100-continue` (RFC 9110 §10.1.1). 417.
+    Expectation,
+    /// A method other than those of [`Method`](super::Method) (RFC 9110 §15.5.6). 405.
     Method,
-    /// A HEAD that asks for a WebSocket (RFC 6455 §4.1). 405.
+    /// A method other than GET with an opening handshake (RFC 6455 §4.1). 405.
     UpgradeMethod,
     /// The request target is too long (RFC 9110 §15.5.15). 414.
     TargetTooLong,
@@ -58,9 +75,12 @@ impl RequestError {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Method | Self::UpgradeMethod => 405,
+            Self::BodyTooLong => 413,
             Self::TargetTooLong => 414,
+            Self::Expectation => 417,
             Self::UpgradeVersion | Self::Upgrade | Self::WebSocketVersion => 426,
-            Self::HeadTooLong | Self::TooManyHeaders => 431,
+            Self::HeadTooLong | Self::TooManyHeaders | Self::TrailersTooLong => 431,
+            Self::TransferCoding => 501,
             _ => 400,
         }
     }
@@ -74,7 +94,14 @@ impl RequestError {
             Self::Host => "bad Host",
             Self::Origin => "bad Origin",
             Self::ContentLength => "bad Content-Length",
+            Self::TransferEncoding => "bad Transfer-Encoding",
+            Self::TransferCoding => "transfer coding is not chunked alone",
             Self::Body => "request body not accepted",
+            Self::BodyTooLong => "request body too long",
+            Self::Chunk => "malformed chunked body",
+            Self::ChunkExtensions => "chunk extensions too long",
+            Self::TrailersTooLong => "trailer fields too long",
+            Self::Expectation => "expectation not known",
             Self::Method => "method not allowed",
             Self::UpgradeMethod => "only GET can open a WebSocket",
             Self::TargetTooLong => "request target too long",
@@ -95,7 +122,7 @@ impl RequestError {
         let body = [self.reason(), "\n", self.advice()].concat();
         let response = Response::new(self.status()).body("text/plain", body.into_bytes());
         match self {
-            Self::Method => response.own_header("Allow", "GET, HEAD, OPTIONS"),
+            Self::Method => response.own_header("Allow", METHODS),
             // RFC 9110 §15.5.6: not the method that has just been refused.
             Self::UpgradeMethod => response.own_header("Allow", "GET, OPTIONS"),
             // RFC 6455 §4.4 and RFC 9110 §15.5.22.
@@ -114,6 +141,9 @@ impl RequestError {
         }
     }
 }
+
+/// All of [`Method`](super::Method).
+const METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
 
 /// nginx speaks HTTP/1.0 to a server unless told otherwise (before 1.29.7), and passes neither
 /// Upgrade nor Connection on.

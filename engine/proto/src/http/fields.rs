@@ -107,7 +107,7 @@ const fn is_token_byte(byte: u8) -> bool {
 }
 
 /// Without the optional white space at both ends: spaces and tabs (RFC 9110 §5.6.3).
-fn trim(bytes: &[u8]) -> &[u8] {
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let is_content = |byte: &u8| !matches!(byte, b' ' | b'\t');
     let start = bytes.iter().position(is_content).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(is_content).map_or(start, |last| last + 1);

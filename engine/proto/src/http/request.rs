@@ -6,22 +6,11 @@ use alloc::borrow::Cow;
 use core::mem::MaybeUninit;
 
 use super::{
-    Fields, HEADERS_MAX, HeadLimits, HeadScan, RequestError, authority::Authority,
-    fields::Repeated, is_token, target::Target,
+    BodyFraming, Fields, HEADERS_MAX, HeadLimits, HeadScan, Method, RequestError,
+    authority::Authority, cookies, fields::Repeated, is_token, list, target::Target,
 };
 
-/// The methods that are accepted (RFC 9110 §9.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// GET: a resource, or the start of a WebSocket connection.
-    Get,
-    /// HEAD: the headers a GET would be answered with.
-    Head,
-    /// OPTIONS: which methods there are. Load balancers use it as a health check.
-    Options,
-}
-
-/// A GET, HEAD or OPTIONS request of HTTP/1.1 or 1.0 without a body.
+/// A request of HTTP/1.1 or 1.0: its head, and its body if one has been attached.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     method: Method,
@@ -32,6 +21,9 @@ pub struct Request<'a> {
     host: &'a str,
     origin: Option<&'a str>,
     fields: Fields<'a>,
+    framing: BodyFraming,
+    expects_continue: bool,
+    body: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -48,27 +40,42 @@ impl<'a> Request<'a> {
             return Err(RequestError::Malformed);
         }
         let (method, target, minor_version) = parse_lines(head, limits)?;
-        let method = match method {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "OPTIONS" => Method::Options,
-            _ => return Err(RequestError::Method),
-        };
+        let method = Method::parse(method).ok_or(RequestError::Method)?;
         if target.len() > limits.target_bytes_max {
             return Err(RequestError::TargetTooLong);
         }
         let Target { authority, path, query } =
             Target::parse(method, target).ok_or(RequestError::Target)?;
         let fields = Fields::of_head(head);
-        check_no_body(&fields)?;
+        let framing = BodyFraming::parse(&fields, method, minor_version == 0)?;
         // RFC 9112 §3.2.2: the field is ignored then, but RFC 9112 §3.2 wants it all the same.
         let field = host(&fields, minor_version)?;
         let host = authority.unwrap_or(field);
         let origin = origin(&fields)?;
-        Ok(Self { method, minor_version, target, path, query, host, origin, fields })
+        // HTTP/1.0 did not know 100 (RFC 9110 §10.1.1).
+        let expects_continue =
+            expects_continue(&fields)? && minor_version != 0 && framing != BodyFraming::None;
+        Ok(Self {
+            method,
+            minor_version,
+            target,
+            path,
+            query,
+            host,
+            origin,
+            fields,
+            framing,
+            expects_continue,
+            body: &[],
+        })
     }
 
-    /// GET, HEAD or OPTIONS.
+    /// The same request with its body, which [`BodyReader`](super::BodyReader) has read.
+    pub const fn with_body(self, body: &'a [u8]) -> Self {
+        Self { body, ..self }
+    }
+
+    /// The method.
     pub const fn method(&self) -> Method {
         self.method
     }
@@ -100,6 +107,28 @@ impl<'a> Request<'a> {
             .find_map(|(key, value)| (key == name).then_some(value))
     }
 
+    /// All pairs of the query in order, each a name with its value, decoded as
+    /// `application/x-www-form-urlencoded`: `+` is a space, a pair without `=` has an empty value,
+    /// and bytes that are not UTF-8 are replaced.
+    pub fn query_params(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+        form_urlencoded::parse(self.query.unwrap_or_default().as_bytes())
+    }
+
+    /// The first value of this name in the Cookie headers, see [`cookies`](Self::cookies). Names are
+    /// compared with case. A browser sends the cookie of the longest path first (RFC 6265 §5.4).
+    pub fn cookie(&self, name: &str) -> Option<&'a str> {
+        self.cookies().find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// All cookies in order, each a name with its value, of however many Cookie headers
+    /// (RFC 6265 §4.2).
+    ///
+    /// Values come as they were sent, percent-encoding included, but without a pair of double
+    /// quotes around them. A cookie without a name, or not in UTF-8, is passed over.
+    pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        cookies::of(&self.fields)
+    }
+
     /// The first value of this header. Names are compared without case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.fields.values(name).next()
@@ -120,6 +149,30 @@ impl<'a> Request<'a> {
     /// The Origin header: the page a browser was on. `null` is a value, absence is `None`.
     pub const fn origin(&self) -> Option<&'a str> {
         self.origin
+    }
+
+    /// The body; empty if there is none, or if it has not been attached.
+    pub const fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// How the end of the body is found that follows this head, if one does.
+    pub const fn body_framing(&self) -> BodyFraming {
+        self.framing
+    }
+
+    /// Whether the client waits for `100 Continue` ([`CONTINUE`](super::CONTINUE)) before it sends
+    /// the body that it has announced (RFC 9110 §10.1.1). A server that has already received some of
+    /// the body may omit it; one that will not read the body answers with a final status instead,
+    /// and ends the connection.
+    pub const fn expects_continue(&self) -> bool {
+        self.expects_continue
+    }
+
+    /// Whether the client may send a further request on this connection (RFC 9112 §9.3): not in
+    /// HTTP/1.0, and not with `Connection: close`.
+    pub fn keep_alive(&self) -> bool {
+        !self.is_http_1_0() && !self.fields.list_has("Connection", "close")
     }
 }
 
@@ -154,20 +207,13 @@ fn parse_lines<'a>(
     }
 }
 
-/// Bodies are not read, so none may be announced; and what announces one must be clear, or two
-/// readers of the same bytes could disagree about where the request ends (RFC 9112 §6.3, §11.2).
-fn check_no_body(fields: &Fields<'_>) -> Result<(), RequestError> {
-    if fields.values("Transfer-Encoding").next().is_some() {
-        return Err(RequestError::Body);
-    }
-    match fields.only("Content-Length") {
-        Ok(None) => Ok(()),
-        Ok(Some([])) | Err(Repeated) => Err(RequestError::ContentLength),
-        Ok(Some(value)) if !value.iter().all(u8::is_ascii_digit) => {
-            Err(RequestError::ContentLength)
-        }
-        Ok(Some(value)) if value.iter().all(|&digit| digit == b'0') => Ok(()),
-        Ok(Some(_)) => Err(RequestError::Body),
+/// Whether there is the one expectation that is known, and no other (RFC 9110 §10.1.1).
+fn expects_continue(fields: &Fields<'_>) -> Result<bool, RequestError> {
+    let mut expectations = fields.values("Expect").flat_map(list).peekable();
+    let is_any = expectations.peek().is_some();
+    match expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
+        true => Ok(is_any),
+        false => Err(RequestError::Expectation),
     }
 }
 

@@ -1,4 +1,4 @@
-//! An HTTP response that is the last on its connection.
+//! An HTTP response, after which the connection ends or stays.
 //!
 //! Never a 101, which has no body and no end; that is
 //! [`accept_response`](crate::handshake::accept_response).
@@ -7,8 +7,23 @@ use alloc::{borrow::Cow, vec::Vec};
 
 use super::{InvalidHeader, is_field_value, is_token};
 
-/// A response with a status, headers and a body. It is written with its Content-Length, the Date
-/// and `Connection: close`.
+/// The answer to a request that waits before it sends its body
+/// ([`Request::expects_continue`](super::Request::expects_continue)). The final response follows it
+/// (RFC 9110 §15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What becomes of the connection after a response (RFC 9112 §9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// The next request may come. Only if [`Request::keep_alive`](super::Request::keep_alive) says
+    /// so, and if where the request ends is known.
+    Stays,
+    /// The response is the last one: `Connection: close`.
+    Ends,
+}
+
+/// A response with a status, headers and a body. It is written with its Content-Length, the Date,
+/// and `Connection: close` if it is the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     status: u16,
@@ -22,7 +37,8 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// If `status` is not a final status, 200 to 599.
+    /// If `status` is not a final status, 200 to 599. A 1xx comes before a response and is none:
+    /// [`CONTINUE`], [`accept_response`](crate::handshake::accept_response).
     pub const fn new(status: u16) -> Self {
         assert!(status >= 200 && status <= 599, "a response has a status from 200 to 599");
         Self { status, lines: Vec::new(), body: Cow::Borrowed(&[]) }
@@ -57,6 +73,9 @@ impl Response {
 
     /// Appends the response; with `head_only`, the answer to a HEAD request, without its body.
     ///
+    /// Its length is always told, so that the next response can follow: by Content-Length, which is
+    /// that of the body to HEAD too, or by the status (204, 304), which has no body then.
+    ///
     /// `date` is the time now as an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110
     /// §5.6.7). A server that knows the time must send it (§6.6.1), so `None` is for those that do
     /// not.
@@ -64,7 +83,13 @@ impl Response {
     /// # Panics
     ///
     /// If `date` is not fit for a header.
-    pub fn write(&self, out: &mut Vec<u8>, head_only: bool, date: Option<&str>) {
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        head_only: bool,
+        persistence: Persistence,
+        date: Option<&str>,
+    ) {
         // RFC 9110 §6.4.1 and §8.6: these two have no body, and a 204 has no Content-Length.
         let has_length = !matches!(self.status, 204 | 304);
         // §15.3.6: neither has a 205, which says so by a length of 0.
@@ -84,7 +109,10 @@ impl Response {
             append_number(out, body.len());
             out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(b"Connection: close\r\n\r\n");
+        if persistence == Persistence::Ends {
+            append_header(out, "Connection", "close");
+        }
+        out.extend_from_slice(b"\r\n");
         if has_length && !head_only {
             out.extend_from_slice(body);
         }
@@ -145,6 +173,8 @@ const fn reason_phrase(status: u16) -> &'static str {
         410 => "Gone",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
         421 => "Misdirected Request",
         422 => "Unprocessable Content",
         426 => "Upgrade Required",

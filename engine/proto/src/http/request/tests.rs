@@ -3,6 +3,7 @@
 use alloc::{borrow::Cow, format, string::String, vec, vec::Vec};
 
 use super::*;
+use crate::http::Persistence;
 
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 8192, headers_max: 10, target_bytes_max: 100 };
@@ -32,6 +33,11 @@ fn a_request_shows_what_it_says() {
     assert_eq!(request.query_param("x"), Some(Cow::Borrowed("1")));
     assert_eq!(request.query_param("y").as_deref(), Some("é z"));
     assert_eq!(request.query_param("z"), None);
+    let params: Vec<_> = request.query_params().collect();
+    assert_eq!(
+        params,
+        [("x".into(), "1".into()), ("y".into(), "é z".into()), ("x".into(), "2".into())]
+    );
     assert_eq!((request.host(), request.origin()), ("a.example:80", Some("http://b")));
     assert_eq!(request.header("COOKIE"), Some(&b"c=\xff"[..]));
     assert_eq!(request.header("none"), None);
@@ -44,6 +50,7 @@ fn a_request_without_query_or_origin_has_none() {
     let request = parse(b"HEAD / HTTP/1.1\r\nhost:[::1]:9001\r\n\r\n").unwrap();
     assert_eq!((request.method(), request.host()), (Method::Head, "[::1]:9001"));
     assert_eq!((request.query(), request.query_param("a"), request.origin()), (None, None, None));
+    assert_eq!((request.query_params().count(), request.cookies().count()), (0, 0));
     let request = parse(b"GET /? HTTP/1.1\r\nHost: a\r\nOrigin: null\r\n\r\n").unwrap();
     assert_eq!((request.query(), request.origin()), (Some(""), Some("null")));
 }
@@ -65,8 +72,15 @@ fn request_lines() {
         ("OPTIONS * HTTP/1.1", None),
         ("OPTIONS /x HTTP/1.1", None),
         ("OPTIONS http://a.example HTTP/1.1", None),
-        ("POST / HTTP/1.1", Some(Method)),
-        ("POST / HTTP/1.0", Some(Method)),
+        ("POST / HTTP/1.1", None),
+        ("POST / HTTP/1.0", None),
+        ("PUT /x HTTP/1.1", None),
+        ("PATCH /x HTTP/1.1", None),
+        ("DELETE /x HTTP/1.1", None),
+        ("POST http://a.example/x HTTP/1.1", None),
+        ("POST * HTTP/1.1", Some(Target)),
+        ("post / HTTP/1.1", Some(Method)),
+        ("TRACE / HTTP/1.1", Some(Method)),
         ("PROPFIND * HTTP/1.1", Some(Method)),
         ("options * HTTP/1.1", Some(Method)),
         ("CONNECT a:80 HTTP/1.1", Some(Method)),
@@ -198,6 +212,8 @@ fn header_lines() {
         ("Host: a\r\nTransfer-Encoding: xchunked\r\n", Some(Body)),
         ("Host: a\r\nTransfer-Encoding:\r\n", Some(Body)),
         ("Host: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n", Some(Body)),
+        // Expectations (RFC 9110 §10.1.1); others are below
+        ("Host: a\r\nExpect: 100-continue\r\n", None),
         // Origin (RFC 6454 §7): what no policy can judge
         ("Host: a\r\nOrigin: http://b\r\n", None),
         ("Host: a\r\nOrigin:\r\n", Some(Origin)),
@@ -211,6 +227,102 @@ fn header_lines() {
             assert_eq!(error.status(), 400);
         }
     }
+}
+
+#[test]
+fn query_parameters_come_in_order_and_decoded() {
+    let table: [(&str, &[(&str, &str)]); 7] = [
+        ("", &[]),
+        ("&&", &[]),
+        ("a", &[("a", "")]),
+        ("a=b=c&&d", &[("a", "b=c"), ("d", "")]),
+        ("=a&a=", &[("", "a"), ("a", "")]),
+        ("%61=%26%3D+%zz", &[("a", "&= %zz")]),
+        ("a=%ff;b=c", &[("a", "\u{fffd};b=c")]),
+    ];
+    for (query, expected) in table {
+        let head = format!("GET /?{query} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let params: Vec<_> = parse(head.as_bytes()).unwrap().query_params().collect();
+        let params: Vec<_> = params.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(params, expected, "{query}");
+    }
+}
+
+#[test]
+fn cookies_are_found_by_name_in_any_field() {
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; t=\"x y\"\r\ncookie: a=c; d=\r\n\r\n";
+    let request = parse(head).unwrap();
+    let table = [("a", Some("b")), ("t", Some("x y")), ("d", Some("")), ("A", None), ("", None)];
+    for (name, value) in table {
+        assert_eq!(request.cookie(name), value, "{name}");
+    }
+    assert_eq!(request.cookies().count(), 4);
+}
+
+#[test]
+fn a_body_is_attached_and_then_there() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+    let request = parse(head).unwrap();
+    assert_eq!((request.method(), request.body_framing()), (Method::Post, BodyFraming::Length(4)));
+    assert_eq!(request.body(), b"");
+    let body = b"room".to_vec();
+    let request = request.with_body(&body);
+    assert_eq!((request.body(), request.host()), (&b"room"[..], "a"));
+}
+
+/// RFC 9112 §9.3.
+#[test]
+fn who_keeps_the_connection() {
+    let table = [
+        ("1.1", "", true),
+        ("1.1", "Connection: keep-alive\r\n", true),
+        ("1.1", "Connection: closed, x-close\r\n", true),
+        ("1.1", "Proxy-Connection: close\r\n", true),
+        ("1.1", "Connection: close\r\n", false),
+        ("1.1", "Connection: CLOSE\r\n", false),
+        ("1.1", "Connection: keep-alive,,\tclose ,x\r\n", false),
+        ("1.1", "Connection: keep-alive\r\nconnection: Close\r\n", false),
+        ("1.0", "", false),
+        ("1.0", "Connection: keep-alive\r\n", false),
+        ("1.0", "Connection: close\r\n", false),
+    ];
+    for (version, lines, expected) in table {
+        for method in ["GET", "HEAD", "POST"] {
+            let head = format!("{method} / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+            assert_eq!(parse(head.as_bytes()).unwrap().keep_alive(), expected, "{head}");
+        }
+    }
+}
+
+/// RFC 9110 §10.1.1.
+#[test]
+fn expectations() {
+    let body = "Content-Length: 1\r\n";
+    let table = [
+        ("1.1", body, "", Ok(false)),
+        ("1.1", body, "Expect:\r\n", Ok(false)),
+        ("1.1", body, "Expect: ,\r\n", Ok(false)),
+        ("1.1", body, "Expect: 100-continue\r\n", Ok(true)),
+        ("1.1", body, "expect:\t100-Continue \r\n", Ok(true)),
+        ("1.1", body, "Expect: 100-continue\r\nExpect: , 100-continue,\r\n", Ok(true)),
+        ("1.1", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n", Ok(true)),
+        ("1.1", "", "Expect: 100-continue\r\n", Ok(false)),
+        ("1.1", "Content-Length: 0\r\n", "Expect: 100-continue\r\n", Ok(false)),
+        ("1.0", body, "Expect: 100-continue\r\n", Ok(false)),
+        ("1.1", body, "Expect: 100\r\n", Err(RequestError::Expectation)),
+        ("1.1", body, "Expect: 100-continue-x\r\n", Err(RequestError::Expectation)),
+        ("1.1", body, "Expect: 100-continue;a=b\r\n", Err(RequestError::Expectation)),
+        ("1.1", body, "Expect: 100-continue, x\r\n", Err(RequestError::Expectation)),
+        ("1.1", body, "Expect: x\r\nExpect: 100-continue\r\n", Err(RequestError::Expectation)),
+        ("1.1", "", "Expect: 200-ok\r\n", Err(RequestError::Expectation)),
+        ("1.0", "", "Expect: 200-ok\r\n", Err(RequestError::Expectation)),
+    ];
+    for (version, body, lines, expected) in table {
+        let head = format!("POST / HTTP/{version}\r\nHost: a\r\n{body}{lines}\r\n");
+        let expects = parse(head.as_bytes()).map(|request| request.expects_continue());
+        assert_eq!(expects, expected, "{head}");
+    }
+    assert_eq!(verdict("Host: a\r\nExpect: x\r\n"), Some(RequestError::Expectation));
 }
 
 #[test]
@@ -279,7 +391,14 @@ fn every_refusal_is_a_whole_response_that_closes() {
         (Host, 400),
         (Origin, 400),
         (ContentLength, 400),
+        (TransferEncoding, 400),
+        (TransferCoding, 501),
         (Body, 400),
+        (BodyTooLong, 413),
+        (Chunk, 400),
+        (ChunkExtensions, 400),
+        (TrailersTooLong, 431),
+        (Expectation, 417),
         (Method, 405),
         (UpgradeMethod, 405),
         (TargetTooLong, 414),
@@ -294,7 +413,7 @@ fn every_refusal_is_a_whole_response_that_closes() {
     ];
     for (error, status) in all {
         let mut out = vec![];
-        error.response().write(&mut out, false, None);
+        error.response().write(&mut out, false, Persistence::Ends, None);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(error.status(), status);
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
@@ -303,7 +422,7 @@ fn every_refusal_is_a_whole_response_that_closes() {
         assert!(body.starts_with(&format!("{error}\n")) && body.ends_with('\n'), "{body}");
         let allow = head.lines().find_map(|line| line.strip_prefix("Allow: "));
         let expected = match error {
-            Method => Some("GET, HEAD, OPTIONS"),
+            Method => Some("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"),
             // Not the method that was refused (RFC 9110 §15.5.6).
             UpgradeMethod => Some("GET, OPTIONS"),
             _ => None,

@@ -1,6 +1,6 @@
 //! Responses byte for byte, and headers that never get out.
 
-use alloc::{format, string::String, string::ToString, vec};
+use alloc::{format, string::String, string::ToString, vec, vec::Vec};
 
 use super::*;
 
@@ -9,7 +9,7 @@ const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 fn written(response: &Response, head_only: bool) -> String {
     let mut out = vec![];
-    response.write(&mut out, head_only, Some(DATE));
+    response.write(&mut out, head_only, Persistence::Ends, Some(DATE));
     String::from_utf8(out).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn an_empty_body_has_a_length_where_a_body_could_be() {
     let empty =
         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let mut out = vec![];
-    Response::new(503).write(&mut out, false, None);
+    Response::new(503).write(&mut out, false, Persistence::Ends, None);
     assert_eq!(out, empty.as_bytes());
     let reset = written(&Response::new(205).body("a/b", &b"dropped"[..]), false);
     assert!(reset.contains("\r\nContent-Length: 0\r\n") && reset.ends_with("close\r\n\r\n"));
@@ -62,6 +62,8 @@ fn statuses_have_their_words_or_none() {
         (410, "Gone"),
         (413, "Content Too Large"),
         (414, "URI Too Long"),
+        (415, "Unsupported Media Type"),
+        (417, "Expectation Failed"),
         (421, "Misdirected Request"),
         (422, "Unprocessable Content"),
         (426, "Upgrade Required"),
@@ -108,10 +110,44 @@ fn headers_that_break_the_head_open_are_refused() {
     assert_eq!(InvalidHeader.to_string(), "header name or value not allowed");
 }
 
+/// On a connection that stays, the next response begins where the length of this one says. It is
+/// the same response otherwise.
 #[test]
-#[should_panic(expected = "status from 200 to 599")]
-fn a_101_is_not_a_response() {
-    let _ = Response::new(101);
+fn a_connection_ends_only_if_the_response_says_so() {
+    let statuses = [200, 201, 204, 205, 206, 299, 302, 304, 400, 404, 413, 426, 500, 599];
+    for (status, head_only) in statuses.iter().flat_map(|&status| [(status, false), (status, true)])
+    {
+        for response in [Response::new(status), Response::new(status).body("a/b", &b"body"[..])] {
+            let [stays, ends] = [Persistence::Stays, Persistence::Ends].map(|persistence| {
+                let mut out = b"before".to_vec();
+                response.write(&mut out, head_only, persistence, Some(DATE));
+                String::from_utf8(out).unwrap()
+            });
+            assert_eq!(ends.replacen("Connection: close\r\n", "", 1), stays);
+            assert!(ends.contains("\r\nConnection: close\r\n") && !stays.contains("Connection"));
+            let (head, body) = stays.split_once("\r\n\r\n").unwrap();
+            let lengths: Vec<_> =
+                head.lines().filter_map(|line| line.strip_prefix("Content-Length: ")).collect();
+            match status {
+                204 | 304 => assert_eq!((lengths.len(), body), (0, "")),
+                _ if head_only => assert_eq!((lengths.len(), body), (1, "")),
+                _ => assert_eq!(lengths, [body.len().to_string()]),
+            }
+            let as_to_get = written(&response, false);
+            assert!(
+                ends.starts_with(&format!("before{}", as_to_get.split_once("\r\n\r\n").unwrap().0))
+            );
+        }
+    }
+}
+
+#[test]
+fn an_interim_status_is_not_a_response() {
+    for status in [0, 100, 101, 102, 103, 199, 600, u16::MAX] {
+        let made = std::panic::catch_unwind(|| Response::new(status));
+        assert!(made.is_err(), "{status}");
+    }
+    assert_eq!(CONTINUE, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 #[test]
@@ -123,5 +159,5 @@ fn a_content_type_is_one_line() {
 #[test]
 #[should_panic(expected = "a date is one line of text")]
 fn a_date_is_one_line() {
-    Response::new(200).write(&mut vec![], false, Some("now\r\nX: y"));
+    Response::new(200).write(&mut vec![], false, Persistence::Ends, Some("now\r\nX: y"));
 }
