@@ -51,10 +51,20 @@ pub struct Config {
     /// if it is not answered within this time. Default 10,000: far above a slow look-up, and less
     /// than a browser waits.
     pub ticket_timeout_ms: u32,
-    /// Input that is kept, unparsed, while a ticket is out; a peer that sends more is cut off. A
-    /// WebSocket client sends nothing before the answer (RFC 6455 §4.1). Default 16,384, as for a
-    /// request head.
+    /// Input that is kept, unparsed, while a ticket is out or a response is on its way; a peer that
+    /// sends more is cut off. A WebSocket client sends nothing before the answer (RFC 6455 §4.1),
+    /// and few HTTP clients send a request before the answer to the one before. Default 65,536: one
+    /// receive buffer.
     pub early_bytes_max: usize,
+    /// Body of a request, else 413. Default 1 MiB, as for a message.
+    pub body_bytes_max: usize,
+    /// Time for the body of a request from the end of its head on, else 408. Default 30,000: 1 MiB
+    /// over a slow line.
+    pub body_timeout_ms: u32,
+    /// Time between two requests of a connection, after which it is closed. Default 75,000: longer
+    /// than the 60 s after which common proxies close theirs, so that they do not use one that is
+    /// being closed.
+    pub keep_alive_timeout_ms: u32,
     /// A connection that sends nothing for this long is closed with 1001; 0 disables the limit.
     /// Default 120,000. Pings find a dead peer sooner.
     pub idle_timeout_ms: u32,
@@ -195,7 +205,10 @@ impl Default for Config {
             fragment_charge_bytes: 128,
             message_timeout_ms: 60_000,
             ticket_timeout_ms: 10_000,
-            early_bytes_max: 16 << 10,
+            early_bytes_max: 64 << 10,
+            body_bytes_max: 1 << 20,
+            body_timeout_ms: 30_000,
+            keep_alive_timeout_ms: 75_000,
             idle_timeout_ms: 120_000,
             ping_interval_ms: 30_000,
             pong_timeout_ms: 20_000,
@@ -304,9 +317,11 @@ impl Config {
         }
     }
 
-    fn timeouts_ms(&self) -> [u32; 11] {
+    fn timeouts_ms(&self) -> [u32; 13] {
         [
             self.ticket_timeout_ms,
+            self.body_timeout_ms,
+            self.keep_alive_timeout_ms,
             self.handshake_timeout_ms,
             self.message_timeout_ms,
             self.idle_timeout_ms,

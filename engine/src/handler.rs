@@ -118,16 +118,18 @@ pub trait Handler: Sized + 'static {
         let _ = (conn, state, code, reason);
     }
 
-    /// Answers a plain HTTP request on the same port: GET or HEAD, HTTP/1.1 or 1.0. The connection
-    /// ends after the response. For HEAD the engine omits the body. The engine answers OPTIONS
-    /// itself, with 204.
+    /// Answers a plain HTTP request on the same port: any method but OPTIONS, which the engine
+    /// answers itself, with 204. [`Request::body`] is whole, and has at most
+    /// [`body_bytes_max`](crate::Config::body_bytes_max). For HEAD the engine omits the body of the
+    /// response. The connection stays open for the next request, unless the client or HTTP/1.0
+    /// wants otherwise (RFC 9112 §9.3).
     ///
     /// Default: 200 for the path `/health`, for the health checks of load balancers; it shows that
     /// this shard runs. Every other path gets 426, since this is a WebSocket server (RFC 9110
     /// §15.5.22). A handler that overrides this method must answer health checks itself.
     fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
         let _ = cx;
-        if request.path() == "/health" {
+        if request.path() == "/health" && !request.method().may_have_body() {
             return Response::new(200).body("text/plain", b"ok\n".as_slice()).into();
         }
         let response = Response::new(426).header("Upgrade", "websocket");
@@ -159,21 +161,21 @@ pub trait Handler: Sized + 'static {
 #[derive(Debug)]
 #[must_use = "an answer that is not returned answers nothing"]
 pub struct Reply {
-    pub(crate) response: Option<Response>,
+    /// The response, or the serial number of the ticket.
+    pub(crate) answer: Result<Response, u32>,
 }
 
 impl Reply {
     /// Answers the request later, by this ticket. Until then the peer waits, at most for
     /// [`ticket_timeout_ms`](crate::Config::ticket_timeout_ms).
     pub fn later<H: Handler>(ticket: &Ticket<H>) -> Self {
-        let _ = ticket;
-        Self { response: None }
+        Self { answer: Err(ticket.serial()) }
     }
 }
 
 impl From<Response> for Reply {
     fn from(response: Response) -> Self {
-        Self { response: Some(response) }
+        Self { answer: Ok(response) }
     }
 }
 
@@ -196,7 +198,8 @@ pub struct Upgrade<S> {
 pub(crate) enum Answer<S> {
     Accept(Accept<S>),
     Refuse(Response),
-    Later,
+    /// By the ticket of this serial number.
+    Later(u32),
 }
 
 #[derive(Debug)]
@@ -278,8 +281,7 @@ impl<S> Upgrade<S> {
     /// Answers the handshake later, by this ticket. Until then the peer waits, at most for
     /// [`ticket_timeout_ms`](crate::Config::ticket_timeout_ms).
     pub fn later<H: Handler<State = S>>(ticket: &Ticket<H>) -> Self {
-        let _ = ticket;
-        Self { answer: Answer::Later }
+        Self { answer: Answer::Later(ticket.serial()) }
     }
 
     /// Refuses the handshake with `response`, such as 401, 403 or 503.
@@ -314,7 +316,7 @@ mod tests {
     fn origins(upgrade: Upgrade<()>) -> Origins {
         match upgrade.answer {
             Answer::Accept(accept) => accept.origins,
-            Answer::Refuse(_) | Answer::Later => panic!("it accepts"),
+            Answer::Refuse(_) | Answer::Later(_) => panic!("it accepts"),
         }
     }
 

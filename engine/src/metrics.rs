@@ -55,6 +55,8 @@ metrics! {
     /// Requests that got an error: from the engine (including 403 for another origin, 408 and 503),
     /// or from `on_upgrade`.
     handshakes_refused,
+    /// Plain HTTP requests passed to `on_request`.
+    requests,
     /// Complete messages passed to `on_message`.
     messages_received,
     /// Messages queued by `send` of a `Conn` or a `Handle`. Publishes are not included.

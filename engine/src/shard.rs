@@ -16,6 +16,7 @@ mod date;
 mod deadlines;
 mod desk;
 mod fanout;
+mod http;
 #[cfg(any(test, feature = "sim"))]
 mod inspect;
 mod lent;
@@ -125,6 +126,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             topics: Topics::default(),
             log: PublishLog::default(),
             ticket_serial: 0,
+            is_draining: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             gap_surplus: 0,

@@ -3,7 +3,7 @@
 //! ```text
 //! Opening ──► Open ──► Closing ──► Draining ──► Dying ──► (freed)
 //!    │ ▲       │          ▲  │                    ▲
-//!    │ └─► Awaiting       │  │                    │
+//!    │ └──► Awaiting, Answering, Idle (see `shard/http.rs`)
 //!    └─────────┼──────────┘  └────────────────────┤   each stage may end in Dying
 //!              └──────────────────────────────────┘
 //! ```
@@ -12,7 +12,8 @@
 //! This file calls neither the handler nor the driver.
 
 use ringwire_proto::{
-    CloseCode, HeadScan, Incoming, Message, Outgoing, Role, Unmasked, frame_header_bytes,
+    BodyReader, CloseCode, HeadScan, Incoming, Message, Outgoing, Role, Unmasked,
+    frame_header_bytes,
 };
 
 use crate::config::{Config, Overflow};
@@ -26,10 +27,14 @@ use crate::write_buffer::{FRAME_BYTES_MAX, WriteBuffer};
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waiting for the whole request head.
+    /// Waiting for the whole request.
     Opening,
     /// The request is answered later; what comes behind it is kept unparsed.
     Awaiting,
+    /// The response to a request is on its way; what comes behind the request is kept unparsed.
+    Answering,
+    /// Between two requests.
+    Idle,
     /// Messages flow.
     Open,
     /// Our last bytes (a Close frame or an HTTP response) are queued.
@@ -82,6 +87,10 @@ pub(crate) enum Receiving {
 pub(crate) enum Pending {
     /// A request head that came in pieces; while `Opening`.
     Head(Head),
+    /// A request whose body is not whole; while `Opening`.
+    Body(Body),
+    /// What has come behind a request; while `Answering`.
+    Early(Vec<u8>),
     /// The request that is answered later; while `Awaiting`.
     Awaiting(Awaiting),
     /// The newest ping's payload, while there is no room for its pong.
@@ -91,6 +100,15 @@ pub(crate) enum Pending {
 /// A request head that came in pieces.
 pub(crate) struct Head {
     pub(crate) scan: HeadScan,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A request whose body is not whole.
+pub(crate) struct Body {
+    /// Its head, whole and checked.
+    pub(crate) head: Vec<u8>,
+    pub(crate) reader: BodyReader,
+    /// What has come of the body, at most `body_bytes_max`.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -530,6 +548,9 @@ impl<S> Session<S> {
 
     /// The pong that waits goes out, if there is room for it now.
     pub(crate) fn pong_if_room(&mut self, core: &mut Core) {
+        if !matches!(self.pending.as_deref(), Some(Pending::Pong(_))) {
+            return;
+        }
         if let Some(Pending::Pong(payload)) = self.pending.take().as_deref() {
             self.pong(core, payload);
         }
@@ -720,7 +741,7 @@ impl<S> Session<S> {
     #[inline]
     pub(crate) fn is_heard(&self) -> bool {
         match self.stage {
-            Stage::Opening | Stage::Awaiting | Stage::Open => true,
+            Stage::Opening | Stage::Awaiting | Stage::Answering | Stage::Idle | Stage::Open => true,
             Stage::Closing => self.peer_side == PeerSide::Open,
             Stage::Draining | Stage::Dying => false,
         }

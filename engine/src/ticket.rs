@@ -76,6 +76,10 @@ impl<H: Handler> Ticket<H> {
         self.tell(Command::Respond { place: self.place, response: Some(response) });
     }
 
+    pub(crate) fn serial(&self) -> u32 {
+        self.place.serial
+    }
+
     /// Where it belongs, for a callback that answers it at once.
     pub(crate) fn redeem(mut self) -> Place {
         self.is_answered = true;

@@ -5,8 +5,8 @@
 
 use ringwire_proto::{CloseCode, Response};
 
+use super::http::respond;
 use super::lent::Lent;
-use super::opening::respond;
 use super::receive::tell_closed;
 use super::{Shard, guard};
 use crate::driver::{Driver, Errno, Key};
@@ -29,7 +29,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 session.expect_no_more(&mut self.core);
                 self.tell_closed(key, code, reason);
             }
-            Stage::Opening | Stage::Awaiting | Stage::Draining => {
+            Stage::Opening | Stage::Awaiting | Stage::Answering | Stage::Idle | Stage::Draining => {
                 self.cut_off(key, code, reason);
             }
             Stage::Dying => {}

@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) log: PublishLog,
     /// Of the ticket that was made last.
     pub(crate) ticket_serial: u32,
+    /// The server has been told to stop.
+    pub(crate) is_draining: bool,
     /// For the other shards, in order; handed over when the tick ends.
     pub(crate) outbox: VecDeque<Publication>,
     pub(crate) outbox_bytes: usize,

@@ -12,7 +12,7 @@ use ringwire_proto::CloseCode;
 use super::{Core, Shard};
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
-use crate::slot::{InTime, PeerSide, Session, Stage};
+use crate::slot::{InTime, PeerSide, Pending, Session, Stage};
 
 /// What is due on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ enum Due {
     Opening,
     /// The answer to a ticket is late.
     Ticket,
+    /// No further request has come.
+    Request,
     /// The message under way is late.
     Message,
     /// Nothing has come for too long.
@@ -76,6 +78,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 self.core.timers.schedule(key.slot, self.core.now_ms + 1);
             }
             Due::Opening => self.time_out_opening(key),
+            Due::Request => self.cut_off(key, CloseCode::ABNORMAL, ""),
             Due::Message => self.fail(key, CloseCode::POLICY_VIOLATION, "message timeout"),
             Due::Idle => self.fail(key, CloseCode::GOING_AWAY, "idle timeout"),
             Due::Pong => self.fail(key, CloseCode::INTERNAL_ERROR, "ping timeout"),
@@ -95,7 +98,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if session.in_time.is_left(unread_bytes, is_waiting) {
             return true;
         }
-        if matches!(due, Due::In(_) | Due::Ping | Due::Opening | Due::Message) {
+        if matches!(due, Due::In(_) | Due::Ping | Due::Opening | Due::Request | Due::Message) {
             return false;
         }
         let unacknowledged_bytes = D::unacknowledged_bytes(&session.socket);
@@ -147,6 +150,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             None => {
                 let timeout_ms = u64::from(self.core.config.drain_timeout_ms);
                 self.drain_until_ms = Some(self.core.now_ms + timeout_ms);
+                self.core.is_draining = true;
                 self.end_accepting();
                 self.call_shard(|handler, cx| handler.on_stop(cx));
                 self.close_all();
@@ -166,7 +170,12 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                     slot.session.close(&mut self.core, CloseCode::GOING_AWAY, "server stops");
                 }
                 Stage::Opening => self.cut_off(key, CloseCode::GOING_AWAY, "server stops"),
+                Stage::Idle => self.cut_off(key, CloseCode::GOING_AWAY, "server stops"),
                 Stage::Awaiting => self.refuse_awaiting(key),
+                Stage::Answering => {
+                    slot.session.expect_no_more(&mut self.core);
+                    slot.session.enter_closing(&mut self.core);
+                }
                 Stage::Closing | Stage::Draining | Stage::Dying => {}
             }
             self.note_moved();
@@ -214,12 +223,15 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
         timeout_ms > 0 && left == 0
     };
     match session.stage {
-        Stage::Opening if is_over(config.handshake_timeout_ms, session.since_ms) => Due::Opening,
+        Stage::Opening if is_over(request_timeout_ms(session, core), session.since_ms) => {
+            Due::Opening
+        }
+        Stage::Idle if is_over(config.keep_alive_timeout_ms, session.since_ms) => Due::Request,
         Stage::Awaiting if is_over(config.ticket_timeout_ms, session.since_ms) => Due::Ticket,
         Stage::Closing | Stage::Draining if is_over(config.close_timeout_ms, session.since_ms) => {
             Due::Close
         }
-        Stage::Open | Stage::Closing
+        Stage::Open | Stage::Answering | Stage::Closing
             if session.sending && is_over(config.write_timeout_ms, session.progress_ms) =>
         {
             Due::Write
@@ -240,6 +252,14 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
         }
         Stage::Open if is_over(ping_interval_ms(session, core), session.heard_ms) => Due::Ping,
         _ => Due::In(next),
+    }
+}
+
+/// How long the request may take from `since_ms` on: its head, then its body.
+pub(super) fn request_timeout_ms<S>(session: &Session<S>, core: &Core) -> u32 {
+    match session.pending.as_deref() {
+        Some(Pending::Body(_)) => core.config.body_timeout_ms,
+        _ => core.config.handshake_timeout_ms,
     }
 }
 

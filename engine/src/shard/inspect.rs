@@ -2,6 +2,7 @@
 //! Never compiled into a server.
 
 use super::core::Publication;
+use super::deadlines::request_timeout_ms;
 use super::{Shard, Surplus};
 use crate::config::{SURPLUS_MAX, SURPLUS_WAITING_MAX, TickLimits};
 use crate::driver::Driver;
@@ -93,7 +94,10 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         };
         let is_awaiting = session.stage == Stage::Awaiting;
         assert!(!is_awaiting || awaiting.is_some(), "awaits an answer to nothing");
-        let early_bytes = awaiting.map_or(0, |awaiting| awaiting.early.len());
+        let early_bytes = match session.pending.as_deref() {
+            Some(Pending::Early(early)) => early.len(),
+            _ => awaiting.map_or(0, |awaiting| awaiting.early.len()),
+        };
         assert!(early_bytes <= config.early_bytes_max, "{early_bytes} early bytes");
         let topics = session.subscriptions.as_ref().map_or(0, |held| held.len());
         assert!(topics <= config.subscriptions_max, "{topics} subscriptions");
@@ -129,10 +133,11 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     fn check_schedule(&self, session: &Session<H::State>) {
         let config = &self.core.config;
         let timeout_ms = match session.stage {
-            Stage::Opening => config.handshake_timeout_ms,
+            Stage::Opening => request_timeout_ms(session, &self.core),
+            Stage::Idle => config.keep_alive_timeout_ms,
             Stage::Awaiting => config.ticket_timeout_ms,
             Stage::Closing | Stage::Draining => config.close_timeout_ms,
-            Stage::Open | Stage::Dying => return,
+            Stage::Answering | Stage::Open | Stage::Dying => return,
         };
         let now_ms = self.core.now_ms;
         let elapsed_ms = (now_ms as u32).wrapping_sub(session.since_ms);
@@ -169,7 +174,11 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         };
         match session.stage {
             Stage::Dying => {}
-            Stage::Opening => check("handshake", config.handshake_timeout_ms, session.since_ms),
+            Stage::Opening => {
+                check("request", request_timeout_ms(session, &self.core), session.since_ms);
+            }
+            Stage::Idle => check("next request", config.keep_alive_timeout_ms, session.since_ms),
+            Stage::Answering => check("write", 4 * config.write_timeout_ms, session.progress_ms),
             Stage::Awaiting => check("ticket", config.ticket_timeout_ms, session.since_ms),
             Stage::Closing | Stage::Draining => {
                 check("close", config.close_timeout_ms, session.since_ms);

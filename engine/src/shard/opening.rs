@@ -1,80 +1,16 @@
-//! The opening handshake (RFC 6455 §4.2) and plain HTTP on the same port. A request head is
-//! answered with 101, or with another response that ends the connection.
+//! The opening handshake (RFC 6455 §4.2): the handler's answer becomes a 101, and the connection is
+//! opened, or another response, behind which it ends. Requests are read in `http.rs`.
 
-use ringwire_proto::{HeadScan, Method, Offer, Persistence, Request, RequestError, Response};
-use ringwire_proto::{accept_response, is_head_request};
+use ringwire_proto::{Offer, Request, Response, accept_response};
 
 use super::deadlines::look_anew;
+use super::http::{RESPONSE_BYTES, respond};
 use super::lent::Lent;
 use super::receive::{Failure, PANICKED, take_frames};
-use super::surplus::try_again_later;
 use super::tickets::await_answer;
 use super::{Core, guard};
-use crate::driver::Key;
-use crate::handler::{Accept, Answer, Handler, Reply, Upgrade};
-use crate::slot::{Head, Pending, Session, Slot, Stage, Told};
-
-/// Room for a response's head; a body grows it.
-const RESPONSE_BYTES: usize = 256;
-
-/// Takes input before the request head is whole. Usually the head comes in one piece and is
-/// read where the kernel put it; only one in pieces is copied.
-pub(super) fn take_head<H: Handler>(
-    lent: &mut Lent<'_, H>,
-    slot: &mut Slot<H::State>,
-    input: &mut [u8],
-) -> Failure {
-    let (mut scan, mut earlier) = match slot.session.pending.take().map(|pending| *pending) {
-        Some(Pending::Head(head)) => (head.scan, head.bytes),
-        _ => (HeadScan::default(), Vec::new()),
-    };
-    let is_first = earlier.is_empty();
-    let input = if is_first {
-        input
-    } else {
-        earlier.extend_from_slice(input);
-        &mut earlier
-    };
-    match scan.scan(input, &lent.core.head_limits) {
-        Ok(Some(head_bytes)) => take_request(lent, slot, input, head_bytes),
-        Ok(None) => {
-            let bytes = if is_first { input.to_vec() } else { earlier };
-            slot.session.pending = Some(Box::new(Pending::Head(Head { scan, bytes })));
-            None
-        }
-        Err(error) => {
-            refuse(lent.core, &mut slot.session, &error, is_head_request(input));
-            None
-        }
-    }
-}
-
-/// The head is whole. What follows it are frames, if it is answered with 101.
-fn take_request<H: Handler>(
-    lent: &mut Lent<'_, H>,
-    slot: &mut Slot<H::State>,
-    input: &mut [u8],
-    head_bytes: usize,
-) -> Failure {
-    let (head, rest) = input.split_at_mut(head_bytes);
-    let request = match Request::parse(head, &lent.core.head_limits) {
-        Ok(request) => request,
-        Err(error) => {
-            refuse(lent.core, &mut slot.session, &error, is_head_request(head));
-            return None;
-        }
-    };
-    match request.upgrade() {
-        Ok(Some(_)) if is_surplus(lent.core, slot.session.key) => {
-            lent.core.metrics.handshakes_refused += 1;
-            respond(lent.core, &mut slot.session, &try_again_later(), false);
-        }
-        Ok(Some(offer)) => upgrade(lent, slot, &request, &offer, (head, rest)),
-        Ok(None) => answer_request(lent, &mut slot.session, &request, (head, rest)),
-        Err(error) => refuse(lent.core, &mut slot.session, &error, is_head(&request)),
-    }
-    open_and_take(lent, slot, rest)
-}
+use crate::handler::{Accept, Answer, Handler, Upgrade};
+use crate::slot::{Session, Slot, Stage, Told};
 
 /// If the connection has been upgraded: opens it, and takes the frames that came behind the head.
 pub(super) fn open_and_take<H: Handler>(
@@ -93,11 +29,8 @@ pub(super) fn open_and_take<H: Handler>(
     if rest.is_empty() { None } else { take_frames(lent, slot, rest) }
 }
 
-fn is_surplus(core: &Core, key: Key) -> bool {
-    core.surplus.iter().any(|surplus| surplus.key == key)
-}
-
-fn upgrade<H: Handler>(
+/// Asks the handler whether the peer may come in.
+pub(super) fn upgrade<H: Handler>(
     lent: &mut Lent<'_, H>,
     slot: &mut Slot<H::State>,
     request: &Request<'_>,
@@ -111,8 +44,8 @@ fn upgrade<H: Handler>(
     let core = &mut *lent.core;
     match upgrade {
         None => respond(core, session, &Response::new(500), false),
-        Some(Upgrade { answer: Answer::Later }) => {
-            await_answer(core, session, head, rest);
+        Some(Upgrade { answer: Answer::Later(serial) }) => {
+            await_answer(core, session, serial, head, rest);
         }
         Some(upgrade) => decide_upgrade(core, session, request, offer, upgrade),
     }
@@ -128,7 +61,7 @@ pub(super) fn decide_upgrade<S>(
 ) {
     let Accept { state, protocol, headers, origins } = match upgrade.answer {
         Answer::Accept(accept) => accept,
-        Answer::Later => {
+        Answer::Later(_) => {
             tracing::error!("a ticket was answered with Upgrade::later");
             return respond(core, session, &Response::new(500), false);
         }
@@ -177,60 +110,3 @@ It is not the origin of the host that was asked for. The server's application ca
 \x20   Upgrade::accept(state).allow_origin(\"https://app.example\")\n\
 If it is the server's own origin, a proxy has changed Host. nginx needs this line:\n\
 \x20   proxy_set_header Host $http_host;\n";
-
-fn answer_request<H: Handler>(
-    lent: &mut Lent<'_, H>,
-    session: &mut Session<H::State>,
-    request: &Request<'_>,
-    (head, rest): (&[u8], &[u8]),
-) {
-    let allowing = |status| {
-        let response = Response::new(status).header("Allow", "GET, HEAD, OPTIONS");
-        response.expect("a token and a value")
-    };
-    if request.method() == Method::Options {
-        // Of no resource in particular (RFC 9110 §9.3.7): a load balancer asks whether we live.
-        return respond(lent.core, session, &allowing(204), false);
-    }
-    if request.method().may_have_body() {
-        // Bodies are not read here.
-        lent.core.metrics.handshakes_refused += 1;
-        return respond(lent.core, session, &allowing(405), false);
-    }
-    let response = lent.call_shard(Some((session.key, &session.socket)), |handler, cx| {
-        handler.on_request(cx, request)
-    });
-    match response {
-        Some(Reply { response: None }) => await_answer(lent.core, session, head, rest),
-        Some(Reply { response: Some(response) }) => {
-            respond(lent.core, session, &response, is_head(request));
-        }
-        None => respond(lent.core, session, &Response::new(500), is_head(request)),
-    }
-}
-
-/// The request itself is at fault.
-fn refuse<S>(core: &mut Core, session: &mut Session<S>, error: &RequestError, head_only: bool) {
-    core.metrics.handshakes_refused += 1;
-    respond(core, session, &error.response(), head_only);
-}
-
-fn is_head(request: &Request<'_>) -> bool {
-    request.method() == Method::Head
-}
-
-/// Queues a response; the connection ends when it is out (RFC 9112 §9.6, `Connection:
-/// close`), and nothing behind the request is looked at.
-pub(super) fn respond<S>(
-    core: &mut Core,
-    session: &mut Session<S>,
-    response: &Response,
-    head_only: bool,
-) {
-    let Core { pool, date, .. } = core;
-    session.writes.append(pool, RESPONSE_BYTES, |out| {
-        response.write(out, head_only, Persistence::Ends, date.now());
-    });
-    session.expect_no_more(core);
-    session.enter_closing(core);
-}

@@ -3,8 +3,8 @@
 
 use ringwire_proto::{Close, CloseCode, Event, Events, IncomingLimits, Message};
 
+use super::http::take_request_bytes;
 use super::lent::Lent;
-use super::opening::take_head;
 use super::tickets::take_early;
 use super::{Core, Shard};
 use crate::driver::{Driver, Errno, Key, Lease};
@@ -91,8 +91,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         session.note_heard(core, lease.bytes());
         let mut lent = Lent { handler, core, desk, others };
         let failure = match session.stage {
-            Stage::Opening => take_head(&mut lent, slot, driver.received(&lease)),
-            Stage::Awaiting => {
+            Stage::Opening | Stage::Idle => {
+                take_request_bytes(&mut lent, slot, driver.received(&lease))
+            }
+            Stage::Awaiting | Stage::Answering => {
                 let is_kept = take_early(lent.core, session, driver.received(&lease));
                 // Cut off: there is nothing to be told before the answer.
                 (!is_kept).then_some((CloseCode::POLICY_VIOLATION, "too much before the answer"))
@@ -166,8 +168,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
             Stage::Closing => session.mark_dirty(&mut self.core),
             // It may still read the answer.
-            Stage::Awaiting => return,
-            Stage::Opening | Stage::Draining => {
+            Stage::Awaiting | Stage::Answering => return,
+            Stage::Opening | Stage::Idle | Stage::Draining => {
                 return self.cut_off(key, CloseCode::ABNORMAL, "");
             }
             Stage::Dying => {}

@@ -38,8 +38,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             session.mark_dirty(core);
         } else {
             session.behind = false;
-            if session.stage == Stage::Closing {
-                session.mark_dirty(core);
+            match session.stage {
+                Stage::Closing => session.mark_dirty(core),
+                Stage::Answering => return self.next_request(key),
+                _ => {}
             }
         }
         if session.pending.is_some() {

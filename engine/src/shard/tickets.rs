@@ -3,8 +3,9 @@
 
 use ringwire_proto::{Method, Request, Response};
 
+use super::http::{reply, respond};
 use super::lent::Lent;
-use super::opening::{decide_upgrade, drop_guarded, open_and_take, respond};
+use super::opening::{decide_upgrade, drop_guarded, open_and_take};
 use super::receive::Failure;
 use super::{Core, Shard};
 use crate::config::RETRY_AFTER_S;
@@ -14,24 +15,34 @@ use crate::slot::{Awaiting, PeerSide, Pending, Session, Slot, Stage};
 use crate::ticket::{Place, Verdict};
 
 /// The callback has taken a ticket: the connection waits for its answer.
-pub(super) fn await_answer<S>(core: &mut Core, session: &mut Session<S>, head: &[u8], rest: &[u8]) {
+pub(super) fn await_answer<S>(
+    core: &mut Core,
+    session: &mut Session<S>,
+    serial: u32,
+    head: &[u8],
+    rest: &[u8],
+) {
     session.stage = Stage::Awaiting;
     session.since_ms = core.now_ms as u32;
-    let awaiting =
-        Awaiting { serial: core.ticket_serial, head: head.to_vec(), early: rest.to_vec() };
+    let awaiting = Awaiting { serial, head: head.to_vec(), early: rest.to_vec() };
     session.pending = Some(Box::new(Pending::Awaiting(awaiting)));
     let deadline = core.now_ms + u64::from(core.config.ticket_timeout_ms);
     core.timers.schedule_no_later(session.key.slot, deadline);
 }
 
-/// Keeps what comes before the answer; `false` if it is too much.
+/// Keeps what comes before the answer, or before it is out; `false` if it is too much.
 pub(super) fn take_early<S>(core: &Core, session: &mut Session<S>, input: &[u8]) -> bool {
-    let Some(Pending::Awaiting(awaiting)) = session.pending.as_deref_mut() else {
-        unreachable!("a connection that awaits an answer knows for what")
+    let pending = session.pending.get_or_insert_with(|| Box::new(Pending::Early(Vec::new())));
+    let early = match &mut **pending {
+        Pending::Awaiting(awaiting) => &mut awaiting.early,
+        Pending::Early(early) => early,
+        Pending::Head(_) | Pending::Body(_) | Pending::Pong(_) => {
+            unreachable!("a request that is being answered is whole")
+        }
     };
-    let fits = awaiting.early.len() + input.len() <= core.config.early_bytes_max;
+    let fits = early.len() + input.len() <= core.config.early_bytes_max;
     if fits {
-        awaiting.early.extend_from_slice(input);
+        early.extend_from_slice(input);
     }
     fits
 }
@@ -112,8 +123,13 @@ fn conclude<H: Handler>(
             respond(lent.core, session, &Response::new(500), head_only);
         }
         (Verdict::Response(response), offer) => {
-            lent.core.metrics.handshakes_refused += u64::from(offer.is_some());
-            respond(lent.core, session, &response, head_only);
+            let is_handshake = offer.is_some();
+            lent.core.metrics.handshakes_refused += u64::from(is_handshake);
+            if is_handshake {
+                respond(lent.core, session, &response, head_only);
+            } else {
+                reply(lent.core, session, &response, &request, &early);
+            }
         }
         (Verdict::None, _) => respond(lent.core, session, &Response::new(500), head_only),
     }
