@@ -68,6 +68,7 @@ mod mailbox;
 mod metrics;
 mod pin;
 mod publish_log;
+mod router;
 mod server;
 mod shard;
 #[cfg(feature = "sim")]
@@ -98,4 +99,5 @@ pub use ringwire_proto::{
     CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
     is_serialised_origin,
 };
+pub use router::{Match, RouteError, Router};
 pub use server::{Builder, Running, Server, ShardStart};
