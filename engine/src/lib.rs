@@ -86,6 +86,7 @@ mod mailbox;
 mod metrics;
 mod pin;
 mod publish_log;
+mod router;
 mod server;
 mod shard;
 #[cfg(feature = "sim")]
@@ -119,5 +120,6 @@ pub use ringwire_proto::{
     CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
     is_serialised_origin,
 };
+pub use router::{Match, RouteError, Router};
 pub use server::{Builder, Running, Server, ShardStart};
 pub use ticket::Ticket;

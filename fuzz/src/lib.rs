@@ -35,6 +35,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("frame", ringwire_proto::fuzz::frame),
     ("cuts", ringwire_proto::fuzz::cuts),
     ("handshake", ringwire_proto::fuzz::handshake),
+    ("http_body", ringwire_proto::fuzz::http_body),
     ("close_payload", ringwire_proto::fuzz::close_payload),
     ("mask", ringwire_proto::fuzz::mask),
     ("shard", shard),

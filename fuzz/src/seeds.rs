@@ -51,6 +51,14 @@ pub fn seeds() -> Vec<Seed> {
         all.push(seed("frame", name, &[&SERVER, bytes]));
     }
     all.extend(heads().iter().map(|(name, head)| seed("handshake", name, &[head])));
+    for (name, requests) in REQUESTS {
+        all.push(seed("http_body", name, &[&IN_CUTS, requests]));
+    }
+    for (name, body) in CHUNKED_BODIES {
+        all.push(seed("http_body", name, &[&CHUNKED_IN_CUTS, body]));
+    }
+    all.push(seed("http_body", "length", &[&[5, 1, 2, 1, 3], b"0123456789abcdefGET /"]));
+    all.push(seed("http_body", "length-over-limit", &[&[3, 1, 2, 0], b"0123456789abcdef"]));
     for (name, payload) in CLOSE_PAYLOADS {
         all.push(seed("close_payload", name, &[payload]));
     }
@@ -220,6 +228,58 @@ fn heads() -> Vec<(&'static str, Vec<u8>)> {
         ),
     ]
 }
+
+/// Limit, kind, length and cuts in front of the streams of `http_body`: bodies of 80 bytes, in
+/// pieces of 5 and 11 bytes in turn.
+const IN_CUTS: [u8; 6] = [20, 0, 0, 2, 5, 11];
+const CHUNKED_IN_CUTS: [u8; 6] = [20, 1, 0, 2, 5, 11];
+
+/// Requests one behind the other.
+const REQUESTS: [(&str, &[u8]); 12] = [
+    ("post", b"POST /r HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nroom"),
+    (
+        "post-chunked",
+        b"POST /r HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nroom\r\n0\r\n\r\n",
+    ),
+    (
+        "pipelined",
+        b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a\r\n\r\n\
+          DELETE /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nt: u\r\n\r\n\
+          PATCH /d HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nyGET /e",
+    ),
+    (
+        "body-like-a-request",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "expect",
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+    ),
+    (
+        "both",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    ("get-with-body", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"),
+    ("gzip", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    ("chunked-in-http10", b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("post-in-http10", b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nabGET / HTTP/1.0\r\n\r\n"),
+    ("length-list", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\nx"),
+    ("too-long", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81\r\n\r\nx"),
+];
+
+/// Bodies in chunks, and what is nearly one.
+const CHUNKED_BODIES: [(&str, &[u8]); 10] = [
+    ("chunks", b"4\r\nroom\r\n00a\r\n0123456789\r\n0\r\n\r\nGET /"),
+    ("chunk-extensions", b"1;a\r\nx\r\n1 ; b = \"c\"\r\ny\r\n0;d\r\n\r\n"),
+    ("chunk-trailers", b"0\r\nDigest: x\r\nA:\r\n\r\n"),
+    ("chunk-unfinished", b"4\r\nroom\r\n0\r\n"),
+    ("chunk-over-limit", b"50\r\n"),
+    ("chunk-size-overflow", b"1\r\nx\r\nffffffffffffffff\r\n"),
+    ("chunk-size-long", b"00000000000000001\r\nx\r\n"),
+    ("chunk-line-feed-bare", b"1\nx\n0\n\n"),
+    ("chunk-too-short", b"4\r\nroo\r\n0\r\n\r\n"),
+    ("chunk-trailer-folded", b"0\r\na: b\r\n c\r\n\r\n"),
+];
 
 const CLOSE_PAYLOADS: [(&str, &[u8]); 7] = [
     ("empty", b""),

@@ -4,6 +4,8 @@
 //!
 //! 1. A server collects a request head. [`HeadScan`] finds its end, [`Request::parse`] checks it,
 //!    [`Request::upgrade`] says whether it asks for a WebSocket, and how it may be accepted.
+//!    If it is plain HTTP, [`Request::body_framing`] says whether a body follows, [`BodyReader`]
+//!    collects it, and what it leaves is the next request.
 //! 2. [`accept_response`] writes the 101; a refusal is a [`Response`]. The client's side is
 //!    [`client_request`] and [`check_response`].
 //! 3. From then on there are two halves, one for each direction. [`Incoming`] takes bytes and lends
@@ -67,8 +69,9 @@
 //! # What it does not do
 //!
 //! No sockets, no clock, no randomness: deadlines and mask keys are the caller's. No extensions
-//! (offers are ignored), no version but 13, no HTTP but the one request in front of the WebSocket.
-//! No allocation but for a message that arrives in pieces and for the caller's own buffers.
+//! (offers are ignored), no version but 13, no HTTP but requests with bodies up to a limit and their
+//! responses. No allocation but for a message that arrives in pieces and for the caller's own
+//! buffers.
 
 #![no_std]
 #![forbid(unsafe_code)]
