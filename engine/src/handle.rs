@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
 
 use crate::conn::ConnId;
+use crate::driver_choice::DriverKind;
 use crate::error::HandleError;
 use crate::mailbox::{Command, Mailbox};
 use crate::metrics::Metrics;
@@ -21,11 +22,18 @@ pub struct Handle {
     mailboxes: Arc<[Mailbox]>,
     /// The server whose ids are valid here.
     server: u32,
+    driver: DriverKind,
 }
 
 impl Handle {
+    /// A handle of shards on io_uring, or on the simulated driver, which plays its order of events.
     pub(crate) fn new(mailboxes: Arc<[Mailbox]>, server: u32) -> Self {
-        Self { mailboxes, server }
+        Self { mailboxes, server, driver: DriverKind::IoUring }
+    }
+
+    /// The same handle, of shards on `driver`.
+    pub(crate) fn on(self, driver: DriverKind) -> Self {
+        Self { driver, ..self }
     }
 
     /// Publishes a message to all subscribers of one topic, on every shard. Publishes of one thread
@@ -84,6 +92,40 @@ impl Handle {
         sum
     }
 
+    /// The driver that the shards run on.
+    #[must_use]
+    pub fn driver(&self) -> DriverKind {
+        self.driver
+    }
+
+    /// The counters of all shards and the driver, in the text format that Prometheus reads
+    /// (exposition format 0.0.4). Send it as `text/plain; version=0.0.4`.
+    ///
+    /// Each field of [`Metrics`] is a line: `ringwire_NAME_total` for a counter, and
+    /// `ringwire_connections_now` for the one gauge. The driver is
+    /// `ringwire_driver{driver="epoll"} 1`, or the same with `io_uring`.
+    ///
+    /// ```
+    /// # use ringwire::{Conn, DriverChoice, Handler, Message, Server};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type State = ();
+    /// #     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    /// #         conn.send(message);
+    /// #     }
+    /// # }
+    /// let server = Server::builder().listen("127.0.0.1:0").driver(DriverChoice::Epoll);
+    /// let running = server.start(|_shard| Echo)?;
+    /// let text = running.handle().metrics_text();
+    /// assert!(text.contains("ringwire_driver{driver=\"epoll\"} 1\n"));
+    /// assert!(text.contains("ringwire_messages_received_total 0\n"));
+    /// # Ok::<(), ringwire::SetupError>(())
+    /// ```
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.metrics().to_text(self.driver)
+    }
+
     fn mailbox(&self, id: ConnId) -> Result<&Mailbox, HandleError> {
         if id.server != self.server {
             return Err(HandleError::OtherServer);
@@ -94,7 +136,10 @@ impl Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("shards", &self.mailboxes.len()).finish()
+        f.debug_struct("Handle")
+            .field("shards", &self.mailboxes.len())
+            .field("driver", &self.driver)
+            .finish()
     }
 }
 
@@ -104,4 +149,29 @@ fn encode(message: Message<'_>) -> Bytes {
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
     append_frame(&mut frame, opcode, payload);
     frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Conn, DriverChoice, DriverKind, Handler, Message, Server};
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        type State = ();
+
+        fn on_message(&mut self, _conn: &mut Conn<'_, ()>, _message: Message<'_>) {}
+    }
+
+    #[test]
+    fn a_handle_and_its_text_name_the_driver() {
+        let server = Server::builder().listen("127.0.0.1:0").shards(1).driver(DriverChoice::Epoll);
+        let running = server.start(|_shard| Nothing).expect("epoll works on every Linux");
+        let handle = running.handle();
+        assert_eq!((running.driver(), handle.driver()), (DriverKind::Epoll, DriverKind::Epoll));
+        let text = handle.metrics_text();
+        assert!(text.lines().any(|line| line == "ringwire_driver{driver=\"epoll\"} 1"), "{text}");
+        handle.stop();
+        running.join().expect("no shard panics");
+    }
 }

@@ -141,11 +141,10 @@ impl Builder {
             make,
             memory: Mutex::new(()),
         };
-        let (driver, threads) =
-            start_threads(self.driver, plan, by_shard(groups, shards), links)?;
+        let (driver, threads) = start_threads(self.driver, plan, by_shard(groups, shards), links)?;
         tracing::info!(?local_addrs, shards, %driver, "serving");
-        let handle = Handle::new(mailboxes, server);
-        Ok(Running { local_addrs, shards, driver, handle, threads })
+        let handle = Handle::new(mailboxes, server).on(driver);
+        Ok(Running { local_addrs, shards, handle, threads })
     }
 
     /// A group of listeners for each address, one of the group for each shard.
@@ -164,7 +163,6 @@ impl Builder {
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
     shards: usize,
-    driver: DriverKind,
     handle: Handle,
     threads: Vec<JoinHandle<()>>,
 }
@@ -191,7 +189,7 @@ impl Running {
     /// The driver that the shards run on.
     #[must_use]
     pub fn driver(&self) -> DriverKind {
-        self.driver
+        self.handle.driver()
     }
 
     /// Returns a handle, by which other threads reach the server.
