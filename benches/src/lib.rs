@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod contender;
 pub mod dialect;
 pub mod document;
+pub mod drivers;
 mod echo;
 pub mod fleet;
 pub mod idle;

@@ -123,7 +123,7 @@ impl Handle {
     /// ```
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.metrics().to_text(self.driver)
+        self.metrics().text(self.driver)
     }
 
     fn mailbox(&self, id: ConnId) -> Result<&Mailbox, HandleError> {

@@ -113,7 +113,7 @@ metrics! {
 impl Metrics {
     /// In Prometheus' text format, with the driver. Its names say what kind each is: a counter's
     /// ends in `_total`.
-    pub(crate) fn to_text(&self, driver: DriverKind) -> String {
+    pub(crate) fn text(self, driver: DriverKind) -> String {
         let mut text = String::new();
         let mut add = |name: &str, kind: &str, labels: &str, value: u64| {
             writeln!(text, "# TYPE ringwire_{name} {kind}\nringwire_{name}{labels} {value}")
@@ -162,7 +162,7 @@ mod tests {
     fn a_scraper_reads_every_counter_and_the_driver() {
         let metrics = Metrics { connections_now: 3, publishes: 4, ..Metrics::default() };
         for (driver, name) in [(DriverKind::Epoll, "epoll"), (DriverKind::IoUring, "io_uring")] {
-            let text = metrics.to_text(driver);
+            let text = metrics.text(driver);
             let lines: Vec<&str> = text.lines().collect();
             for line in [
                 "# TYPE ringwire_driver gauge",
