@@ -105,20 +105,38 @@ impl Handle {
     /// `ringwire_connections_now` for the one gauge. The driver is
     /// `ringwire_driver{driver="epoll"} 1`, or the same with `io_uring`.
     ///
+    /// A handler answers a scraper with the handle that its thread finds after the start:
+    ///
     /// ```
-    /// # use ringwire::{Conn, DriverChoice, Handler, Message, Server};
-    /// # struct Echo;
-    /// # impl Handler for Echo {
-    /// #     type State = ();
-    /// #     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-    /// #         conn.send(message);
-    /// #     }
-    /// # }
+    /// use std::sync::OnceLock;
+    ///
+    /// use ringwire::{Conn, DriverChoice, Handle, Handler, Message, Request, Response, Server};
+    ///
+    /// static HANDLE: OnceLock<Handle> = OnceLock::new();
+    ///
+    /// struct Echo;
+    ///
+    /// impl Handler for Echo {
+    ///     type State = ();
+    ///
+    ///     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    ///         conn.send(message);
+    ///     }
+    ///
+    ///     fn on_request(&mut self, request: &Request<'_>) -> Response {
+    ///         if request.path() != "/metrics" {
+    ///             return Response::new(404);
+    ///         }
+    ///         let Some(handle) = HANDLE.get() else { return Response::new(503) };
+    ///         let text = handle.metrics_text().into_bytes();
+    ///         Response::new(200).body("text/plain; version=0.0.4", text)
+    ///     }
+    /// }
+    ///
     /// let server = Server::builder().listen("127.0.0.1:0").driver(DriverChoice::Epoll);
     /// let running = server.start(|_shard| Echo)?;
-    /// let text = running.handle().metrics_text();
-    /// assert!(text.contains("ringwire_driver{driver=\"epoll\"} 1\n"));
-    /// assert!(text.contains("ringwire_messages_received_total 0\n"));
+    /// let handle = HANDLE.get_or_init(|| running.handle());
+    /// assert!(handle.metrics_text().contains("ringwire_driver{driver=\"epoll\"} 1\n"));
     /// # Ok::<(), ringwire::SetupError>(())
     /// ```
     #[must_use]

@@ -52,7 +52,7 @@ impl Mailbox {
         }
     }
 
-    /// What the shard's driver polls, for callers that have no ring.
+    /// What the shard's driver polls, for callers that have no driver, and for those on epoll.
     pub(crate) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }

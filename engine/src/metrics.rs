@@ -95,8 +95,8 @@ metrics! {
     /// Receives that ended because no receive buffer was free (`ENOBUFS`). They are armed again; no
     /// input is lost.
     receives_unbuffered,
-    /// Times a shard found its completion queue overflowed. The kernel keeps such completions; none
-    /// is lost, but multishot operations end and must be armed again.
+    /// Times a shard found the completion queue of its io_uring overflowed. The kernel keeps such
+    /// completions; none is lost, but multishot operations end and must be armed again. 0 on epoll.
     completions_overflowed,
     /// Connections whose receive or send failed because the peer had reset or closed them.
     connections_reset,
