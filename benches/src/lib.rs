@@ -31,3 +31,4 @@ pub mod spread;
 pub mod table;
 pub mod work;
 pub mod worker;
+mod worker_driver;

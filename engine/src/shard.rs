@@ -189,6 +189,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.take_commands();
         self.fail_failing();
         self.hand_out_publishes();
+        // What a peer has an answer to is counted: on epoll the answer is out with the send.
+        self.mailbox().metrics.store(&self.core.metrics);
         self.flush_dirty();
         self.recycle_sent();
         self.rearm_receives();

@@ -46,7 +46,7 @@ fn read_burst(client: &mut RawClient, publishers: usize) {
 fn readers_survive_a_burst_of_large_messages() {
     const READERS: usize = 8;
     for publishers in [3, 5] {
-        let Some(server) = TestServer::start(1, Config::default(), |_| Room) else { return };
+        let server = TestServer::start(1, Config::default(), |_| Room);
         let mut clients: Vec<RawClient> =
             (0..READERS + publishers).map(|_| server.open()).collect();
         for _ in 0..ROUNDS {
@@ -146,7 +146,7 @@ fn assert_plays(script: &[Step]) {
     };
     let steps: Arc<[Step]> = script.into();
     let make = move |_| Scripted { script: Arc::clone(&steps) };
-    let Some(server) = TestServer::start(1, config, make) else { return };
+    let server = TestServer::start(1, config, make);
     let mut client = server.open();
     client.send(&text("play"));
     let (places, dropped) = expected(script);

@@ -175,7 +175,7 @@ fn panics() {
         println!("panic in {callback}");
         let (sender, closes) = channel();
         let make = move |_| Fragile { callback, closes: sender.clone() };
-        let Some(server) = TestServer::start(1, Config::default(), make) else { return };
+        let server = TestServer::start(1, Config::default(), make);
         let mut bystander = open_at(&server, "/");
         for round in 1..=3 {
             suffer(&server);
@@ -260,7 +260,7 @@ fn every_method_in_every_callback() {
         close: do_all_in_vain,
         ..Acts::default()
     };
-    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let (server, calls) = recorded(Config::default(), acts);
     let mut subscriber = server.open();
     let mut actor = server.open();
 
@@ -308,7 +308,7 @@ fn every_method_in_every_callback() {
 #[test]
 fn every_method_in_on_open() {
     let acts = Acts { open: do_all, ..Acts::default() };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let (server, _calls) = recorded(Config::default(), acts);
     let mut first = server.connect();
     first.send(&[handshake(), text("behind it")].concat());
     assert_eq!(first.read_status(), 101);
@@ -325,7 +325,7 @@ fn every_method_in_on_open() {
         },
         ..Acts::default()
     };
-    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let (server, calls) = recorded(Config::default(), acts);
     let mut client = server.connect();
     client.send(&[handshake(), text("behind it"), close(1000, "")].concat());
     assert_eq!(client.read_status(), 101);
@@ -355,7 +355,7 @@ fn closes_that_cause_closes() {
         ping_interval_ms: 2_000,
         ..Config::default()
     };
-    let Some((server, calls)) = recorded(config, acts) else { return };
+    let (server, calls) = recorded(config, acts);
     let subscribers: Vec<RawClient> = (0..SUBSCRIBERS).map(|_| server.open()).collect();
     let mut publisher = server.open();
     let publish = harness::binary(&[1; 1_000_000]);
@@ -398,7 +398,7 @@ fn subscribers_that_come_and_go_within_one_tick() {
         },
         ..Acts::default()
     };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let (server, _calls) = recorded(Config::default(), acts);
     let mut clients: Vec<RawClient> = (0..6).map(|_| server.open()).collect();
     // Who acts, what is done, and how often it and each other one hears the order.
     let orders: [(usize, &str, usize, usize); 11] = [

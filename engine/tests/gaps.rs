@@ -66,8 +66,7 @@ struct Shards {
 }
 
 impl Shards {
-    /// `None` as in [`TestServer::start`].
-    fn start(overflow: Overflow) -> Option<Self> {
+    fn start(overflow: Overflow) -> Self {
         let config = Config { broadcast_entries: 2, overflow, ..Config::default() };
         let (opened, opens) = channel();
         let ((blocked, is_blocked), (go_on, goes_on)) = (channel(), channel());
@@ -76,7 +75,7 @@ impl Shards {
             opened: opened.clone(),
             blocked: blocked.clone(),
             go_on: Arc::clone(&goes_on),
-        })?;
+        });
         // The kernel deals them out. That one shard gets fewer than four of a hundred does not
         // happen.
         let mut clients = [Vec::new(), Vec::new()];
@@ -90,7 +89,7 @@ impl Shards {
         bystander.send(&text("leave"));
         assert_eq!(bystander.read_frame(), ServerFrame::text("left"));
         let near = near.swap_remove(0);
-        Some(Self { near, far, bystander, server, is_blocked, go_on })
+        Self { near, far, bystander, server, is_blocked, go_on }
     }
 
     /// While the far shard stands still, publishes on the near one.
@@ -144,7 +143,7 @@ fn read_burst_with_gaps(client: &mut RawClient) -> usize {
 #[test]
 fn a_gap_is_told_before_anything_newer() {
     for publish in [one_by_one, at_once] {
-        let Some(mut shards) = Shards::start(Overflow::Drop) else { return };
+        let mut shards = Shards::start(Overflow::Drop);
         shards.publish_while_far_is_blocked(publish);
         let handle = shards.server.handle();
         wait_until("they are counted", || handle.metrics().publishes_lost > 0);
@@ -165,7 +164,7 @@ fn a_gap_is_told_before_anything_newer() {
 #[test]
 fn a_gap_closes_whoever_must_see_everything() {
     for publish in [one_by_one, at_once] {
-        let Some(mut shards) = Shards::start(Overflow::Close) else { return };
+        let mut shards = Shards::start(Overflow::Close);
         shards.publish_while_far_is_blocked(publish);
         for client in &mut shards.far {
             // What came before the gap may have been delivered, and nothing behind it.

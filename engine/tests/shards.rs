@@ -53,13 +53,12 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// `None` as in [`TestServer::start`].
-    fn gather(shards: usize) -> Option<Self> {
+    fn gather(shards: usize) -> Self {
         // The kernel deals connections out by their addresses. That so many leave a shard with
         // fewer than two does not happen: at 8 shards once in 10^50.
         const MEMBERS_MAX: usize = 1_000;
         let (tell, told) = channel();
-        let server = TestServer::start(shards, Config::default(), move |_| Room(tell.clone()))?;
+        let server = TestServer::start(shards, Config::default(), move |_| Room(tell.clone()));
         let mut members: Vec<Member> = Vec::new();
         let mut on_shard = vec![0; shards];
         while on_shard.iter().any(|&members| members < 2) {
@@ -71,7 +70,7 @@ impl Crowd {
             on_shard[shard] += 1;
             members.push(Member { client, shard, id });
         }
-        Some(Self { members, server, told })
+        Self { members, server, told }
     }
 
     /// The first member on each shard.
@@ -96,7 +95,7 @@ impl Crowd {
 fn a_publish_reaches_everybody_on_every_shard_once_and_in_order() {
     const MESSAGES: usize = 100;
     for shards in SHARDS {
-        let Some(mut crowd) = Crowd::gather(shards) else { return };
+        let mut crowd = Crowd::gather(shards);
         let handle = crowd.server.handle();
         let publishing = std::thread::spawn(move || {
             for number in 0..MESSAGES {
@@ -133,7 +132,7 @@ fn a_publish_reaches_everybody_on_every_shard_once_and_in_order() {
 #[test]
 fn another_thread_reaches_each_connection_on_every_shard() {
     for shards in SHARDS {
-        let Some(mut crowd) = Crowd::gather(shards) else { return };
+        let mut crowd = Crowd::gather(shards);
         let handle = crowd.server.handle();
         let code = |index: usize| 4_000 + index as u16 % 1_000;
         for (index, member) in crowd.members.iter().enumerate() {
@@ -155,7 +154,7 @@ fn another_thread_reaches_each_connection_on_every_shard() {
 #[test]
 fn a_stop_ends_every_shard() {
     for shards in SHARDS {
-        let Some(mut crowd) = Crowd::gather(shards) else { return };
+        let mut crowd = Crowd::gather(shards);
         crowd.server.handle().stop();
         for member in &mut crowd.members {
             let frame = member.client.read_frame();
