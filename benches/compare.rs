@@ -1,4 +1,4 @@
-//! Compares Ringwire's examples with other servers, row by row: the servers on one core, the
+//! Compares Ringwire's examples, on either driver, with other servers, row by row: the servers on one core, the
 //! clients on others, in turn, every byte compared. Losses are printed like wins, and
 //! `--at-least` turns a ratio into an exit code.
 
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwire_bench::comparison::{Comparison, Settings};
-use ringwire_bench::contender::{Contender, PEERS};
+use ringwire_bench::contender::{Contender, PEERS, RINGWIRE_EPOLL};
 use ringwire_bench::process::sibling;
 use ringwire_bench::results::RowResult;
 use ringwire_bench::row::{ROWS, Row};
@@ -20,8 +20,8 @@ struct Options {
     /// Row to measure; repeatable. Without it, all of them
     #[arg(long = "row", value_name = "NAME")]
     rows: Vec<String>,
-    /// Whom to compare with, of `floor` and the folders of benches/peers; all without it, and
-    /// nobody with ''
+    /// Whom to compare with, of `ringwire-epoll`, `floor` and the folders of benches/peers; all
+    /// without it, and nobody with ''
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     peers: Option<Vec<String>>,
     /// Another server as NAME=COMMAND, with {port} and, if it can broadcast, {mode}, which
@@ -43,6 +43,9 @@ struct Options {
     /// Write tables, plots and figures into FOLDER/benchmarks.md and FOLDER/benchmarks/
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
+    /// Measure nothing: make the tables and plots of FOLDER anew from its figures
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["write", "rows"])]
+    rewrite: Option<PathBuf>,
     /// Fail if Ringwire's median ratio to PEER is below this; repeatable
     #[arg(long, value_name = "PEER=RATIO", value_parser = parse_bound)]
     at_least: Vec<(String, f64)>,
@@ -62,6 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> Result<(), String> {
+    if let Some(folder) = &options.rewrite {
+        return document::write(folder, &[]);
+    }
     let rows: Vec<&Row> = match &options.rows[..] {
         [] => ROWS.iter().collect(),
         names => names.iter().map(|name| Row::find(name)).collect::<Result<_, _>>()?,
@@ -91,7 +97,7 @@ fn compare(options: &Options) -> Result<(), String> {
 fn contenders(options: &Options) -> Result<Vec<Contender>, String> {
     let names = match &options.peers {
         Some(names) => names.iter().map(|name| &name[..]).filter(|name| !name.is_empty()).collect(),
-        None => [&["floor"], &PEERS[..]].concat(),
+        None => [&[RINGWIRE_EPOLL, "floor"], &PEERS[..]].concat(),
     };
     names.into_iter().chain(options.own.iter().map(|own| &own[..])).map(Contender::parse).collect()
 }

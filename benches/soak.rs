@@ -11,7 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ringwire::{Config, Conn, Handler, Message, Pin, Server};
+use ringwire::{
+    Config, Conn, Context, DriverChoice, Handler, Message, Offer, Pin, Request, Server, Upgrade,
+};
 use ringwire_bench::process::Process;
 use ringwire_bench::soak::{Soak, Tally};
 
@@ -27,6 +29,9 @@ struct Options {
     /// Seconds between two restarts of the server; 0 disables them.
     #[arg(long, default_value_t = 20)]
     restart_every: u64,
+    /// What the server runs on: io_uring, epoll, or `auto` (io_uring where it works, else epoll).
+    #[arg(long, value_name = "auto|io_uring|epoll", default_value_t, env = "RINGWIRE_DRIVER")]
+    driver: DriverChoice,
     /// Be the server instead, on this address (the soak starts itself so).
     #[arg(long, hide = true)]
     serve: Option<String>,
@@ -37,8 +42,18 @@ struct SoakHandler;
 
 impl Handler for SoakHandler {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message.payload().first() {
             Some(b's') => {
                 conn.subscribe("soak");
@@ -54,7 +69,7 @@ impl Handler for SoakHandler {
 fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.serve {
-        Some(address) => serve(address),
+        Some(address) => serve(address, options.driver),
         None => soak(&options),
     };
     match done {
@@ -66,12 +81,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(address: &str) -> Result<(), String> {
+fn serve(address: &str, driver: DriverChoice) -> Result<(), String> {
     let config = Config { drain_timeout_ms: 2_000, ..Config::default() };
-    let server = Server::builder().listen(address).shards(2).pin(Pin::Auto).config(config);
-    let running = server.start(|_| SoakHandler);
+    let server = Server::builder().listen(address).shards(2).pin(Pin::Auto).driver(driver);
+    let running = server.config(config).start(|_| SoakHandler);
     let running = running.map_err(|error| error.to_string())?;
-    println!("listening on ws://{} (2 shards, io_uring)", running.local_addr());
+    println!("listening on ws://{} (2 shards, {})", running.local_addr(), running.driver());
     std::io::stdout().flush().map_err(|error| error.to_string())?;
     let handle = running.handle();
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM])
@@ -80,13 +95,13 @@ fn serve(address: &str) -> Result<(), String> {
     running.join().map_err(|error| error.to_string())
 }
 
-fn start_server(address: &str) -> Result<Process, String> {
+fn start_server(address: &str, driver: DriverChoice) -> Result<Process, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    Process::start_anywhere(&own, &["--serve", address])
+    Process::start_anywhere(&own, &["--serve", address, "--driver", &driver.to_string()])
 }
 
 fn soak(options: &Options) -> Result<(), String> {
-    let mut server = start_server("127.0.0.1:0")?;
+    let mut server = start_server("127.0.0.1:0", options.driver)?;
     let soak = Arc::new(Soak::new(server.addr));
     let workers = start_workers(&soak);
     let start = Instant::now();
@@ -113,7 +128,7 @@ fn soak(options: &Options) -> Result<(), String> {
         }
         samples.push(sample);
         if options.restart_every > 0 && restarted.elapsed() >= every {
-            server = restart(server, &soak)?;
+            server = restart(server, &soak, options.driver)?;
             restarted = Instant::now();
         }
     }
@@ -125,11 +140,11 @@ fn soak(options: &Options) -> Result<(), String> {
 }
 
 /// Stops the server as an operator would, and starts it on the same port.
-fn restart(server: Process, soak: &Soak) -> Result<Process, String> {
+fn restart(server: Process, soak: &Soak, driver: DriverChoice) -> Result<Process, String> {
     soak.restarts.fetch_add(1, Ordering::SeqCst);
     let addr = server.addr.to_string();
     server.stop()?;
-    let server = start_server(&addr)?;
+    let server = start_server(&addr, driver)?;
     soak.restarts.fetch_add(1, Ordering::SeqCst);
     Ok(server)
 }

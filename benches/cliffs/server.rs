@@ -142,7 +142,7 @@ fn metrics() -> ringwire::Metrics {
     HANDLE.get().map(Handle::metrics).unwrap_or_default()
 }
 
-fn publish(conn: &mut Conn<'_, Option<String>>, numbers: [&str; 3]) {
+fn publish(conn: &mut Conn<'_, CliffHandler>, numbers: [&str; 3]) {
     let [rounds, bytes, topics] = numbers.map(|number| number.parse().unwrap_or(0));
     let payload = vec![0x5A; bytes];
     for _ in 0..rounds {

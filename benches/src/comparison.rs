@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
+use ringwire::DriverKind;
 
-use crate::contender::{Contender, Mode};
+use crate::contender::{Contender, Mode, RINGWIRE};
 use crate::fleet::{CONNECTIONS_PER_PROCESS_MAX, Fleet, Workers};
 use crate::idle::IdleCost;
 use crate::machine::Machine;
@@ -82,12 +83,7 @@ impl<'a> Comparison<'a> {
     ///
     /// Ringwire itself fails.
     pub fn measure(mut self, others: &[Contender]) -> Result<RowResult, String> {
-        let mut contenders = vec![Contender::ringwire(1)];
-        if self.row.kind == Kind::Shards {
-            contenders.push(Contender::ringwire(2));
-        }
-        let takes_part = |other: &&Contender| other.takes_part(self.row);
-        contenders.extend(others.iter().filter(takes_part).cloned());
+        let contenders = self.contenders(others);
         let points = match self.row.kind {
             Kind::Memory => vec![self.memory(&contenders)?],
             Kind::Connections => self.connections(&contenders)?,
@@ -105,6 +101,18 @@ impl<'a> Comparison<'a> {
             points,
             notes: self.notes,
         })
+    }
+
+    /// Ringwire, and those of `others` that can take part.
+    fn contenders(&self, others: &[Contender]) -> Vec<Contender> {
+        let takes_part = |other: &&Contender| other.takes_part(self.row);
+        let mut contenders = vec![Contender::ringwire(DriverKind::IoUring)];
+        contenders.extend(others.iter().filter(takes_part).cloned());
+        if self.row.kind == Kind::Shards {
+            let doubled = contenders.iter().filter_map(Contender::with_two_shards);
+            contenders.extend(doubled.collect::<Vec<_>>());
+        }
+        contenders
     }
 
     /// Starts everybody and opens their connections.
@@ -208,8 +216,8 @@ impl<'a> Comparison<'a> {
     }
 
     fn leave_out(&mut self, contender: &Contender, error: &str) -> Result<(), String> {
-        if *contender == Contender::ringwire(1) {
-            return Err(format!("ringwire: {error}"));
+        if contender.name == RINGWIRE {
+            return Err(format!("{RINGWIRE}: {error}"));
         }
         let note = format!("{} was left out: {error}", contender.name);
         if !self.notes.contains(&note) {
@@ -334,6 +342,7 @@ fn half_of_the_best_peer(peaks: &[(bool, f64)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contender::RINGWIRE_EPOLL;
 
     #[test]
     fn the_rate_is_half_of_the_best_peers_peak() {
@@ -343,9 +352,35 @@ mod tests {
     }
 
     #[test]
+    fn two_shards_are_compared_on_the_drivers_that_were_asked_for() {
+        let settings = Settings {
+            rounds: 1,
+            seconds: 1.0,
+            server_cpu: 0,
+            client_cpus: vec![1],
+            worker: PathBuf::new(),
+            command: String::new(),
+        };
+        let bar = ProgressBar::hidden();
+        let names = |row: &str, others: &[&str]| -> Vec<String> {
+            let row = Row::find(row).unwrap();
+            let others: Vec<_> =
+                others.iter().map(|name| Contender::parse(name).unwrap()).collect();
+            let contenders = Comparison::new(row, &settings, &bar).contenders(&others);
+            contenders.into_iter().map(|contender| contender.name).collect()
+        };
+        assert_eq!(names("echo-64", &[RINGWIRE_EPOLL, "ws"]), ["ringwire", "ringwire-epoll", "ws"]);
+        assert_eq!(names("shards", &["floor", "ws"]), ["ringwire", "ringwire, 2 shards"]);
+        assert_eq!(
+            names("shards", &[RINGWIRE_EPOLL]),
+            ["ringwire", "ringwire-epoll", "ringwire, 2 shards", "ringwire-epoll, 2 shards"]
+        );
+    }
+
+    #[test]
     fn rounds_of_metrics_become_metrics_of_rounds() {
         let rounds = vec![vec![1.0, 10.0], vec![2.0, 20.0]];
-        let result = to_result(&Contender::ringwire(1), String::new(), rounds);
+        let result = to_result(&Contender::ringwire(DriverKind::IoUring), String::new(), rounds);
         assert_eq!(result.figures, [[1.0, 2.0], [10.0, 20.0]]);
     }
 }

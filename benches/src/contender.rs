@@ -1,12 +1,20 @@
-//! Who is compared: Ringwire, the raw TCP floor, the peers and whatever server a user names.
+//! Who is compared: Ringwire on either driver, the raw TCP floor, the peers and whatever server a user names.
 //! How each is started, what it speaks and which rows it can take part in.
 
 use std::net::TcpListener;
 use std::path::Path;
 
 use crate::dialect::Dialect;
+use ringwire::DriverKind;
+
 use crate::process::{Process, pinned, sibling};
 use crate::row::{Kind, Row};
+
+/// Ringwire on io_uring, to which everybody else is compared.
+pub const RINGWIRE: &str = "ringwire";
+
+/// The same program on epoll.
+pub const RINGWIRE_EPOLL: &str = "ringwire-epoll";
 
 /// The peers of `benches/peers`.
 pub const PEERS: [&str; 8] = [
@@ -55,6 +63,7 @@ pub struct Contender {
 enum Program {
     /// The example `echo` or `broadcast`.
     Ringwire {
+        driver: DriverKind,
         shards: usize,
     },
     Floor,
@@ -66,12 +75,22 @@ enum Program {
 }
 
 impl Contender {
-    /// Ringwire's own examples.
+    /// Ringwire's own examples on one shard, on `driver` and on no other.
     #[must_use]
-    pub fn ringwire(shards: usize) -> Self {
-        let name =
-            if shards == 1 { "ringwire".to_owned() } else { format!("ringwire, {shards} shards") };
-        Self { name, kind: Program::Ringwire { shards } }
+    pub fn ringwire(driver: DriverKind) -> Self {
+        let name = match driver {
+            DriverKind::IoUring => RINGWIRE,
+            DriverKind::Epoll => RINGWIRE_EPOLL,
+        };
+        Self { name: name.to_owned(), kind: Program::Ringwire { driver, shards: 1 } }
+    }
+
+    /// The same with two shards; `None` if it has no shards.
+    #[must_use]
+    pub fn with_two_shards(&self) -> Option<Self> {
+        let Program::Ringwire { driver, .. } = self.kind else { return None };
+        let kind = Program::Ringwire { driver, shards: 2 };
+        Some(Self { name: format!("{}, 2 shards", self.name), kind })
     }
 
     /// A server by its name, or as `NAME=COMMAND`.
@@ -88,11 +107,14 @@ impl Contender {
             return Ok(Self { name: name.to_owned(), kind });
         }
         let kind = match text {
+            RINGWIRE_EPOLL => return Ok(Self::ringwire(DriverKind::Epoll)),
             "floor" => Program::Floor,
             name if PEERS.contains(&name) => Program::Peer,
             _ => {
                 let known = PEERS.join(", ");
-                return Err(format!("nobody is called {text:?}; there are floor, {known}"));
+                return Err(format!(
+                    "nobody is called {text:?}; there are {RINGWIRE_EPOLL}, floor, {known}"
+                ));
             }
         };
         Ok(Self { name: text.to_owned(), kind })
@@ -150,11 +172,12 @@ impl Contender {
     pub fn start(&self, mode: Mode, cpu: Option<usize>) -> Result<Process, String> {
         let listen = ["--listen", "127.0.0.1:0"];
         match &self.kind {
-            Program::Ringwire { shards } => {
+            Program::Ringwire { driver, shards } => {
                 let shards = shards.to_string();
                 // On any core each shard has one of its own, so that runs are alike.
                 let pin = if cpu.is_none() { "auto" } else { "off" };
-                let arguments = [&listen[..], &["--shards", &shards, "--pin", pin]].concat();
+                let options = ["--shards", &shards, "--pin", pin, "--driver", driver.name()];
+                let arguments = [&listen[..], &options].concat();
                 Process::start(&sibling(mode.name())?, &arguments, cpu)
             }
             Program::Floor => Process::start(&sibling("floor")?, &listen, cpu),
@@ -192,7 +215,8 @@ mod tests {
     #[test]
     fn everybody_takes_part_where_it_can() {
         let parse = |text| Contender::parse(text).unwrap();
-        assert_eq!(names(&Contender::ringwire(1)).len(), ROWS.len());
+        assert_eq!(names(&Contender::ringwire(DriverKind::IoUring)).len(), ROWS.len());
+        assert_eq!(names(&parse("ringwire-epoll")).len(), ROWS.len());
         assert!(names(&parse("floor")).contains(&"connections"));
         assert!(!names(&parse("floor")).contains(&"broadcast"));
         assert_eq!(names(&parse("socket.io")), ["echo-64", "echo-512", "broadcast"]);
@@ -200,6 +224,18 @@ mod tests {
         assert!(names(&parse("mine=server {port}")).contains(&"memory"));
         assert!(!names(&parse("mine=server {port}")).contains(&"broadcast"));
         assert!(names(&parse("mine=server {port} {mode}")).contains(&"broadcast"));
+    }
+
+    #[test]
+    fn ringwire_is_compared_on_both_drivers() {
+        let ringwire = Contender::ringwire(DriverKind::IoUring);
+        let epoll = Contender::parse(RINGWIRE_EPOLL).unwrap();
+        assert_eq!(epoll, Contender::ringwire(DriverKind::Epoll));
+        assert_ne!(epoll, ringwire);
+        assert!(epoll.is_own());
+        assert_eq!(ringwire.with_two_shards().unwrap().name, "ringwire, 2 shards");
+        assert_eq!(epoll.with_two_shards().unwrap().name, "ringwire-epoll, 2 shards");
+        assert_eq!(Contender::parse("floor").unwrap().with_two_shards(), None);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum Kind {
     Memory,
     /// Echoes over fewer and more connections.
     Connections,
-    /// One shard against two.
+    /// One shard against two, on each driver.
     Shards,
 }
 

@@ -1,17 +1,19 @@
-//! Connections on one ring, over the engine's own driver: bytes out, bytes in, and the end of
+//! Connections over the engine's own driver: bytes out, bytes in, and the end of
 //! either as an error. It knows nothing of messages, and never waits but in `wait`.
 
 use std::net::TcpStream;
 
-use ringwire::driver::{
-    Completion, Driver, Errno, Key, Lease, Outbound, RingConfig, Socket, UringDriver, Wait,
-};
+use ringwire::driver::{Completion, Errno, Key, Lease, Outbound, Socket, Wait};
 use slab::Slab;
+
+use crate::worker_driver::WorkerDriver;
 
 /// The connections of one worker.
 pub(crate) struct Sockets {
-    driver: UringDriver,
+    driver: WorkerDriver,
     slots: Slab<Slot>,
+    /// Of the newest connection: no driver takes it for an earlier one of the same slot.
+    generation: u32,
     /// What is being said to one connection; empty between calls.
     outbox: Vec<u8>,
     /// Buffers whose send is over.
@@ -21,6 +23,7 @@ pub(crate) struct Sockets {
 
 struct Slot {
     socket: Socket,
+    key: Key,
     is_sending: bool,
     is_receiving: bool,
     /// It is reset as soon as nothing is in flight.
@@ -41,16 +44,20 @@ pub(crate) enum Then {
 }
 
 impl Sockets {
-    /// A ring with no connections, on the calling thread.
+    /// No connections yet, on the calling thread.
     ///
     /// # Errors
     ///
-    /// There is no io_uring here, or not enough of it.
+    /// There is no driver to be had.
     pub(crate) fn new() -> Result<Self, String> {
-        let driver = UringDriver::new(&RingConfig::default(), Vec::new())
-            .map_err(|error| format!("no ring: {error:?}"))?;
-        let (slots, completions) = (Slab::new(), Vec::new());
-        Ok(Self { driver, slots, outbox: Vec::new(), buffers: Vec::new(), completions })
+        Ok(Self {
+            driver: WorkerDriver::new()?,
+            slots: Slab::new(),
+            generation: 0,
+            outbox: Vec::new(),
+            buffers: Vec::new(),
+            completions: Vec::new(),
+        })
     }
 
     /// How many connections there are, leaving ones included.
@@ -67,15 +74,20 @@ impl Sockets {
     /// left is named again.
     pub(crate) fn adopt(&mut self, stream: TcpStream) -> usize {
         let socket = self.driver.adopt(stream);
-        let slot = self.slots.insert(Slot {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let slot = entry.key();
+        let key = Key { slot: slot as u32, generation: self.generation };
+        self.driver.arm_receive(key, &socket);
+        entry.insert(Slot {
             socket,
+            key,
             is_sending: false,
             is_receiving: true,
             is_leaving: false,
             sent_bytes: 0,
             waiting: Vec::new(),
         });
-        self.driver.arm_receive(key_of(slot), &self.slots[slot].socket);
         slot
     }
 
@@ -165,7 +177,7 @@ impl Sockets {
         let next = self.buffers.pop().unwrap_or_default();
         let buffer = std::mem::replace(&mut self.outbox, next);
         slot.is_sending = true;
-        self.driver.send(key_of(index), &slot.socket, Outbound::Own(buffer), 0);
+        self.driver.send(slot.key, &slot.socket, buffer, 0);
     }
 
     fn sent(
@@ -191,7 +203,7 @@ impl Sockets {
             self.buffers.push(buffer);
         } else {
             slot.is_sending = true;
-            self.driver.send(key, &slot.socket, Outbound::Own(buffer), slot.sent_bytes);
+            self.driver.send(key, &slot.socket, buffer, slot.sent_bytes);
         }
         Ok(())
     }
@@ -211,9 +223,4 @@ impl Sockets {
             self.driver.close(self.slots.remove(index).socket);
         }
     }
-}
-
-fn key_of(slot: usize) -> Key {
-    // A slot is named again only when nothing is in flight on it: generations are not needed.
-    Key { slot: slot as u32, generation: 0 }
 }

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ringwire::{Config, Conn, Handler, Message, Running, Server, SetupError};
+use ringwire::{
+    Config, Conn, Context, DriverChoice, Handler, Message, Offer, Request, Running, Server,
+    ShardStart, Upgrade,
+};
 use ringwire_bench::dialect::Dialect;
 use ringwire_bench::fleet::{Fleet, Workers};
 use ringwire_bench::idle::IdleCost;
@@ -20,8 +23,18 @@ struct Echo;
 
 impl Handler for Echo {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.send(message);
     }
 }
@@ -30,12 +43,22 @@ struct Broadcast;
 
 impl Handler for Broadcast {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         conn.subscribe("everyone");
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.publish_all("everyone", message);
     }
 }
@@ -45,36 +68,38 @@ struct Liar;
 
 impl Handler for Liar {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         let mut payload = message.payload().to_vec();
         payload[7] ^= 1;
         conn.send(Message::Binary(&payload));
     }
 }
 
-/// Runs `check` against a server; where there is no io_uring it says so loudly and passes,
-/// unless `RINGWIRE_REQUIRE_IO_URING` is set, as in CI.
-fn with_server<H: Handler>(
+/// Runs `check` against a server on the driver that `RINGWIRE_DRIVER` names; `auto` without it.
+fn with_server<H: Handler<Command = ()>>(
     config: Config,
-    make: impl Fn(usize) -> H + Send + Sync + 'static,
+    make: impl Fn(ShardStart) -> H + Send + Sync + 'static,
     check: impl FnOnce(SocketAddr),
 ) {
-    let server = Server::builder().listen("127.0.0.1:0").shards(1).config(config);
-    let running = match server.start(make) {
-        Ok(running) => running,
-        Err(error) if may_skip(&error) => {
-            eprintln!("SKIPPED, NOTHING WAS TESTED: {error}");
-            return;
-        }
-        Err(error) => panic!("{error}"),
+    let driver = match std::env::var_os("RINGWIRE_DRIVER") {
+        Some(name) => name.to_string_lossy().parse().expect("RINGWIRE_DRIVER names a driver"),
+        None => DriverChoice::Auto,
     };
+    let server = Server::builder().listen("127.0.0.1:0").shards(1).driver(driver).config(config);
+    let running = server.start(make).unwrap_or_else(|error| panic!("{error}"));
     check(running.local_addr());
     stop(running);
-}
-
-fn may_skip(error: &SetupError) -> bool {
-    error.is_io_uring_unavailable() && std::env::var_os("RINGWIRE_REQUIRE_IO_URING").is_none()
 }
 
 fn stop(running: Running) {
@@ -230,6 +255,5 @@ fn a_server_that_is_not_there_is_an_error() {
     };
     let connected = fleet.start(1).and_then(|mut workers| workers.connect(1, false));
     let error = connected.unwrap_err();
-    // Without io_uring a worker has no ring to connect on.
-    assert!(error.contains("refused") || error.contains("no ring"), "{error}");
+    assert!(error.contains("refused"), "{error}");
 }

@@ -165,18 +165,19 @@ pub struct Config {
     /// after [`close_timeout_ms`](Self::close_timeout_ms). Default 10,000.
     pub drain_timeout_ms: u32,
 
-    /// Submission entries of a shard's io_uring. Default 1,024: the sends of a full tick twice.
-    /// Locked memory: 64 bytes each.
+    /// Submission entries of a shard's io_uring, unused on epoll. Default 1,024: the sends of a
+    /// full tick twice. Locked memory: 64 bytes each.
     pub submission_entries: u32,
-    /// Completion entries of a shard's io_uring, at least twice the submission entries. Default
-    /// 4,096, four times as many: multishot operations complete without being submitted. Locked
-    /// memory: 16 bytes each.
+    /// Completion entries of a shard's io_uring, at least twice the submission entries, unused on
+    /// epoll. Default 4,096, four times as many: multishot operations complete without being
+    /// submitted. Locked memory: 16 bytes each.
     pub completion_entries: u32,
     /// Size of a receive buffer. Default 64 KiB: the most that one segment on loopback holds, so
     /// that most messages arrive in one piece. Only the pages that were written take memory.
     pub receive_buffer_bytes: usize,
-    /// Receive buffers in use at first. Default 64: three times what the kernel fills in one
-    /// pass, and few enough to stay in the cache.
+    /// Receive buffers in use at first on io_uring. On epoll, those whose pages a quiet server
+    /// keeps. Default 64: three times what the kernel fills in one pass, and few enough to stay in
+    /// the cache.
     pub receive_buffers_min: usize,
     /// Most receive buffers in use, a power of two up to 32,768. Default 256 (16 MiB of address
     /// space): a tick rarely uses more than twenty.
@@ -365,9 +366,9 @@ impl Config {
 /// their turn under any load. Not configurable; the simulator uses smaller values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TickLimits {
-    /// Sends queued. They complete in the enter that submits them. 512: as many as a tick takes
-    /// completions, and an eighth of the default completion queue, so that input is served
-    /// between the sends of a publish to many thousands.
+    /// Sends queued. On io_uring they complete in the enter that submits them. 512: as many as a
+    /// tick takes completions, and an eighth of the default completion queue, so that input is
+    /// served between the sends of a publish to many thousands.
     pub(crate) sends_max: usize,
     /// Connections ended, and deadlines checked. 256: each costs a few microseconds, so all of
     /// them delay other connections by a few milliseconds at most.

@@ -1,7 +1,7 @@
 //! The interface between a shard and the kernel: operations, and their completions.
 //!
-//! The shard is generic over [`Driver`], so the io_uring driver and the simulated one run the same
-//! shard. Ownership makes it safe. Bytes to send are moved into the driver and come back with their
+//! The shard is generic over [`Driver`], so the drivers on io_uring and on epoll and the simulated
+//! one run the same shard. Ownership makes it safe. Bytes to send are moved into the driver and come back with their
 //! completion. Received bytes are borrowed with a [`Lease`], which goes back by
 //! [`Driver::recycle`]. This file contains no system call and knows nothing of frames.
 
@@ -184,7 +184,7 @@ impl Run {
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// The provided-buffer ring was empty: no fault of the connection.
+    /// No receive buffer was free: no fault of the connection.
     pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
     /// The operation was cancelled.
     pub const CANCELLED: Self = Self(libc::ECANCELED);
@@ -387,7 +387,7 @@ pub trait Driver {
     /// How many completions the kernel has given that no tick has handed out yet.
     fn completions_waiting(&self) -> usize;
 
-    /// Ticks at which the completion queue had overflowed.
+    /// Ticks at which the completion queue had overflowed; always 0 where there is none.
     fn overflows(&self) -> u64;
 
     /// Gives back memory that a flood has made the driver take and that is not in use. Costs

@@ -13,6 +13,7 @@ use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_byte
 use socket2::SockRef;
 
 use crate::conn::ConnId;
+use crate::driver_choice::DriverKind;
 use crate::error::HandleError;
 use crate::mailbox::{Adopted, Command, Mailbox};
 use crate::metrics::Metrics;
@@ -31,17 +32,25 @@ pub struct Handle<C = ()> {
     mailboxes: Arc<[Mailbox<C>]>,
     /// The server whose ids are valid here.
     server: u32,
+    driver: DriverKind,
 }
 
 impl<C> Clone for Handle<C> {
     fn clone(&self) -> Self {
-        Self { mailboxes: Arc::clone(&self.mailboxes), server: self.server }
+        let mailboxes = Arc::clone(&self.mailboxes);
+        Self { mailboxes, server: self.server, driver: self.driver }
     }
 }
 
 impl<C> Handle<C> {
+    /// A handle of shards on io_uring, or on a driver that is none of the kernel's.
     pub(crate) fn new(mailboxes: Arc<[Mailbox<C>]>, server: u32) -> Self {
-        Self { mailboxes, server }
+        Self { mailboxes, server, driver: DriverKind::IoUring }
+    }
+
+    /// The same handle, of shards on `driver`.
+    pub(crate) fn on(self, driver: DriverKind) -> Self {
+        Self { driver, ..self }
     }
 
     /// Publishes a message to all subscribers of one topic, on every shard. Publishes of one thread
@@ -173,6 +182,53 @@ impl<C> Handle<C> {
         sum
     }
 
+    /// The driver that the shards run on.
+    #[must_use]
+    pub fn driver(&self) -> DriverKind {
+        self.driver
+    }
+
+    /// The counters of all shards and the driver, in the text format that Prometheus reads
+    /// (exposition format 0.0.4). Send it as `text/plain; version=0.0.4`.
+    ///
+    /// Each field of [`Metrics`] is a line: `ringwire_NAME_total` for a counter, and
+    /// `ringwire_connections_now` for the one gauge. The driver is
+    /// `ringwire_driver{driver="epoll"} 1`, or the same with `io_uring`.
+    ///
+    /// A handler answers a scraper by [`Context::handle`](crate::Context::handle):
+    ///
+    /// ```
+    /// use ringwire::{Context, Handler, Offer, Reply, Request, Response, Upgrade};
+    ///
+    /// struct Scraped;
+    ///
+    /// impl Handler for Scraped {
+    ///     type State = ();
+    ///     type Command = ();
+    ///
+    ///     fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
+    ///         if request.path() != "/metrics" {
+    ///             return Response::new(404).into();
+    ///         }
+    ///         let text = cx.handle().metrics_text().into_bytes();
+    ///         Response::new(200).body("text/plain; version=0.0.4", text).into()
+    ///     }
+    ///
+    ///     fn on_upgrade(
+    ///         &mut self,
+    ///         _: &mut Context<'_, Self>,
+    ///         _: &Request<'_>,
+    ///         _: &Offer<'_>,
+    ///     ) -> Upgrade<()> {
+    ///         Upgrade::accept(())
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.metrics().text(self.driver)
+    }
+
     /// Leaves the answer to a ticket.
     pub(crate) fn answer(&self, shard: usize, answer: Command<C>) {
         self.mailboxes[shard].push_answer(answer);
@@ -195,7 +251,10 @@ impl<C> Handle<C> {
 
 impl<C> std::fmt::Debug for Handle<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("shards", &self.mailboxes.len()).finish()
+        f.debug_struct("Handle")
+            .field("shards", &self.mailboxes.len())
+            .field("driver", &self.driver)
+            .finish()
     }
 }
 
@@ -340,4 +399,37 @@ pub(crate) fn encode(message: Message<'_>) -> Bytes {
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
     append_frame(&mut frame, opcode, payload);
     frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Context, DriverChoice, DriverKind, Handler, Offer, Request, Server, Upgrade};
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        type State = ();
+        type Command = ();
+
+        fn on_upgrade(
+            &mut self,
+            _cx: &mut Context<'_, Self>,
+            _request: &Request<'_>,
+            _offer: &Offer<'_>,
+        ) -> Upgrade<()> {
+            Upgrade::accept(())
+        }
+    }
+
+    #[test]
+    fn a_handle_and_its_text_name_the_driver() {
+        let server = Server::builder().listen("127.0.0.1:0").shards(1).driver(DriverChoice::Epoll);
+        let running = server.start(|_shard| Nothing).expect("epoll works on every Linux");
+        let handle = running.handle();
+        assert_eq!((running.driver(), handle.driver()), (DriverKind::Epoll, DriverKind::Epoll));
+        let text = handle.metrics_text();
+        assert!(text.lines().any(|line| line == "ringwire_driver{driver=\"epoll\"} 1"), "{text}");
+        handle.stop();
+        running.join().expect("no shard panics");
+    }
 }

@@ -167,7 +167,7 @@ impl<C> Mailbox<C> {
         }
     }
 
-    /// What the shard's driver polls, for callers that have no ring.
+    /// What the shard's driver polls, for callers that have no driver, and for those on epoll.
     pub(crate) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }

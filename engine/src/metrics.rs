@@ -1,9 +1,11 @@
 //! Counters of a shard: plain numbers on the shard's thread, copied once per tick to atomics that
 //! other threads read. No behaviour of the engine depends on them.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::driver::{ConnectionError, Errno};
+use crate::driver_choice::DriverKind;
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -14,6 +16,13 @@ macro_rules! metrics {
         #[non_exhaustive]
         pub struct Metrics {
             $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Metrics {
+            /// Each by its name.
+            fn named(&self) -> impl IntoIterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*]
+            }
         }
 
         /// One shard's counters as other threads see them, at most one tick old.
@@ -99,8 +108,8 @@ metrics! {
     /// Receives that ended because no receive buffer was free (`ENOBUFS`). They are armed again; no
     /// input is lost.
     receives_unbuffered,
-    /// Times a shard found its completion queue overflowed. The kernel keeps such completions; none
-    /// is lost, but multishot operations end and must be armed again.
+    /// Times a shard found the completion queue of its io_uring overflowed. The kernel keeps such
+    /// completions; none is lost, but multishot operations end and must be armed again. 0 on epoll.
     completions_overflowed,
     /// Connections whose receive or send failed because the peer had reset or closed them.
     connections_reset,
@@ -115,6 +124,24 @@ metrics! {
 }
 
 impl Metrics {
+    /// In Prometheus' text format, with the driver. Its names say what kind each is: a counter's
+    /// ends in `_total`.
+    pub(crate) fn text(self, driver: DriverKind) -> String {
+        let mut text = String::new();
+        let mut add = |name: &str, kind: &str, labels: &str, value: u64| {
+            writeln!(text, "# TYPE ringwire_{name} {kind}\nringwire_{name}{labels} {value}")
+                .expect("a String takes every text");
+        };
+        add("driver", "gauge", &format!("{{driver=\"{driver}\"}}"), 1);
+        for (name, value) in self.named() {
+            match name {
+                "connections_now" => add(name, "gauge", "", value),
+                _ => add(&format!("{name}_total"), "counter", "", value),
+            }
+        }
+        text
+    }
+
     /// Counts a failed receive or send by its cause.
     #[cold]
     pub(crate) fn count_connection_error(&mut self, errno: Errno) {
@@ -142,5 +169,27 @@ mod tests {
         let mut sum = Metrics::default();
         cells.iter().for_each(|cells| cells.add_to(&mut sum));
         assert_eq!(sum, Metrics { publishes: 7, panics: 1, ..Metrics::default() });
+    }
+
+    #[test]
+    fn a_scraper_reads_every_counter_and_the_driver() {
+        let metrics = Metrics { connections_now: 3, publishes: 4, ..Metrics::default() };
+        for (driver, name) in [(DriverKind::Epoll, "epoll"), (DriverKind::IoUring, "io_uring")] {
+            let text = metrics.text(driver);
+            let lines: Vec<&str> = text.lines().collect();
+            for line in [
+                "# TYPE ringwire_driver gauge",
+                &format!("ringwire_driver{{driver=\"{name}\"}} 1"),
+                "# TYPE ringwire_connections_now gauge",
+                "ringwire_connections_now 3",
+                "# TYPE ringwire_publishes_total counter",
+                "ringwire_publishes_total 4",
+            ] {
+                assert!(lines.contains(&line), "{line} in {text}");
+            }
+            // A type and a value for each field, and for the driver; the format ends each line.
+            assert_eq!(lines.len(), 2 * (metrics.named().into_iter().count() + 1));
+            assert!(text.ends_with('\n'));
+        }
     }
 }

@@ -144,7 +144,7 @@ impl Builder {
         };
         let (driver, threads) = start_threads(self.driver, plan, by_shard(groups, shards), links)?;
         tracing::info!(?local_addrs, shards, %driver, "serving");
-        Ok(Running { local_addrs, shards, driver, handle, threads })
+        Ok(Running { local_addrs, shards, handle: handle.on(driver), threads })
     }
 
     /// A group of listeners for each address, one of the group for each shard.
@@ -177,7 +177,6 @@ pub struct ShardStart<C = ()> {
 pub struct Running<C = ()> {
     local_addrs: Vec<SocketAddr>,
     shards: usize,
-    driver: DriverKind,
     handle: Handle<C>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -204,7 +203,7 @@ impl<C> Running<C> {
     /// The driver that the shards run on.
     #[must_use]
     pub fn driver(&self) -> DriverKind {
-        self.driver
+        self.handle.driver()
     }
 
     /// Returns a handle, by which other threads reach the server.
@@ -308,6 +307,7 @@ pub(crate) fn join_shards<C>(mailboxes: &Arc<[Mailbox<C>]>, config: &Config) -> 
         .map(|(shard, (publisher, readers))| Links {
             shard,
             server,
+            driver: DriverKind::IoUring,
             descriptors: Arc::clone(&descriptors),
             mailboxes: Arc::clone(mailboxes),
             publisher,

@@ -41,6 +41,7 @@ use crate::config::{Config, SURPLUS_MAX, TickLimits};
 use crate::connections::Connections;
 use crate::descriptors::Descriptors;
 use crate::driver::{Completion, Driver, Key, Socket, Wait};
+use crate::driver_choice::DriverKind;
 use crate::forward::Forward;
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
@@ -57,6 +58,8 @@ pub(crate) struct Links<C> {
     pub(crate) shard: usize,
     /// Tells this server's connections from those of other servers.
     pub(crate) server: u32,
+    /// What the server runs on.
+    pub(crate) driver: DriverKind,
     /// Of all shards together.
     pub(crate) descriptors: Arc<Descriptors>,
     /// Of every shard, by index.
@@ -142,7 +145,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             handler,
             connections: Connections::new(config.connections_max + SURPLUS_MAX),
             core,
-            desk: Desk::new(config, links.server, Arc::clone(&links.mailboxes)),
+            desk: Desk::new(config, &links),
             links,
             accepting: vec![Accepting::Armed; listeners],
             waiting: VecDeque::new(),
@@ -202,6 +205,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.fire_timers();
         self.fail_failing();
         self.hand_out_publishes();
+        // What a peer has an answer to is counted: on epoll the answer is out with the send.
+        self.mailbox().metrics.store(&self.core.metrics);
         self.flush_dirty();
         self.recycle_sent();
         self.rearm_receives();

@@ -55,18 +55,20 @@ pub(crate) fn size_rings(choice: DriverChoice, config: &Config, shards: usize) -
         return asked;
     }
     let Some(limit_bytes) = locked_memory_bytes_max() else { return asked };
-    let fit = fit_rings(asked, shards, limit_bytes);
-    if fit.completion_entries < asked.completion_entries {
+    fit_rings(asked, shards, limit_bytes)
+}
+
+/// To be called once rings have been made: of those that cannot be made the error speaks.
+fn warn_of_small_rings<F, C>(plan: &Plan<F, C>) {
+    if plan.ring.completion_entries < plan.config.ring().completion_entries {
         tracing::warn!(
-            shards,
-            limit_bytes,
-            submission_entries = fit.submission_entries,
-            completion_entries = fit.completion_entries,
+            shards = plan.shards,
+            submission_entries = plan.ring.submission_entries,
+            completion_entries = plan.ring.completion_entries,
             "rings are made smaller to fit into the locked memory; raise `ulimit -l` \
              (LimitMEMLOCK= in systemd, --ulimit memlock= in docker)"
         );
     }
-    fit
 }
 
 /// What a shard's thread reports, in this order.
@@ -138,7 +140,11 @@ pub(crate) fn start_threads<H: Handler, F: Make<H>>(
                 tracing::warn!(cause = %error, "io_uring does not work here: serving on epoll");
                 return Ok(start_on::<H, F, EpollDriver>(&plan, listeners, links)?);
             }
-            started => return Ok(started?),
+            started => {
+                let started = started?;
+                warn_of_small_rings(&plan);
+                return Ok(started);
+            }
         }
     }
     Ok(start_on::<H, F, EpollDriver>(&plan, listeners, links)?)
@@ -301,12 +307,13 @@ fn live<H: Handler, F: Make<H>, D: KernelDriver>(
     };
     reporter.report(Ok(Step::HasDriver(door)));
     let Ok(Sign::MakeHandler(part)) = signs.recv() else { return };
-    let Part { listeners, links, doors } = *part;
+    let Part { listeners, mut links, doors } = *part;
+    links.driver = D::KIND;
     if let Err(source) = driver.join(listeners, &doors, plan.mailboxes[index].waker()) {
         let step = "watching the listeners";
         return reporter.report(Err(SetupError::Machine { step, source }));
     }
-    let handle = plan.handle.clone();
+    let handle = plan.handle.clone().on(D::KIND);
     let handler = (plan.make)(ShardStart { index, shards: plan.shards, handle });
     let mut shard = match make_shard(plan, driver, handler, links) {
         Ok(shard) => shard,

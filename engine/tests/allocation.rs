@@ -6,7 +6,7 @@ mod harness;
 use std::io::{Read, Write};
 
 use harness::{TestServer, text};
-use ringwire::{Config, Conn, Handler, Message};
+use ringwire::{Config, Conn, Context, Handler, Message, Offer, Request, Upgrade};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -16,12 +16,22 @@ struct EchoOrPublish;
 
 impl Handler for EchoOrPublish {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         conn.subscribe("everybody");
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text(text) if text.starts_with("publish") => {
                 conn.publish_all("everybody", text);
@@ -52,7 +62,7 @@ const GROWTH_MAX: u64 = 10;
 #[test]
 fn a_message_costs_no_allocation() {
     let profiler = dhat::Profiler::builder().testing().build();
-    let Some(server) = TestServer::start(1, Config::default(), |_| EchoOrPublish) else { return };
+    let server = TestServer::start(1, Config::default(), |_| EchoOrPublish);
     let mut clients: Vec<_> = (0..10).map(|_| server.open()).collect();
     for length in [5, 600, 3_000] {
         let request = text(&"e".repeat(length));

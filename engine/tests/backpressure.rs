@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, frame, ping, text, wait_until};
-use ringwire::{CloseCode, Config, Conn, ConnId, Handler, Message, Overflow, SendStatus};
+use ringwire::{
+    CloseCode, Config, Conn, ConnId, Context, Handler, Message, Offer, Overflow, Request,
+    SendStatus, Upgrade,
+};
 
 /// What the server tells the test.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ struct Flooder {
 }
 
 impl Flooder {
-    fn tell(&self, conn: &Conn<'_, ()>, event: Event) {
+    fn tell(&self, conn: &Conn<'_, Self>, event: Event) {
         // A test that is over listens no more.
         let _ = self.events.send((conn.id(), event));
     }
@@ -43,12 +46,22 @@ fn numbered(index: usize, bytes: usize) -> Vec<u8> {
 
 impl Handler for Flooder {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         assert!(conn.subscribe("flood"));
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         let Message::Text(order) = message else { return };
         let words: Vec<&str> = order.split(' ').collect();
         match words[..] {
@@ -76,12 +89,18 @@ impl Handler for Flooder {
         self.tell(conn, Event::Done);
     }
 
-    fn on_drain(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_drain(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         self.tell(conn, Event::Drain);
         conn.send("drained");
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, ()>, code: CloseCode, _reason: &str) {
+    fn on_close(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        _state: &mut (),
+        code: CloseCode,
+        _reason: &str,
+    ) {
         self.tell(conn, Event::Close(code.as_u16()));
     }
 }
@@ -106,10 +125,10 @@ impl Events {
     }
 }
 
-fn flooder(config: Config) -> Option<(TestServer, Events)> {
+fn flooder(config: Config) -> (TestServer, Events) {
     let (sender, events) = channel();
     let make = move |_| Flooder { events: sender.clone() };
-    Some((TestServer::start(1, config, make)?, Events(events)))
+    (TestServer::start(1, config, make), Events(events))
 }
 
 /// Nothing fires but what a test sets.
@@ -157,7 +176,7 @@ fn send_says_what_becomes_of_a_message() {
         overflow: Overflow::Drop,
         ..patient()
     };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&text(&format!("send 15 {BYTES}")));
     let statuses = events.statuses();
@@ -184,7 +203,7 @@ fn send_says_what_becomes_of_a_message() {
 #[test]
 fn one_message_beyond_the_limit() {
     let config = Config { write_bytes_max: 1_000, write_bytes_mark: 1_000, ..patient() };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&text("send 1 5000000"));
     assert_eq!(events.statuses(), [SendStatus::Backpressure]);
@@ -196,7 +215,7 @@ fn one_message_beyond_the_limit() {
 #[test]
 fn one_burst_beyond_the_limit() {
     let config = Config { write_bytes_max: 1_000, write_bytes_mark: 1_000, ..patient() };
-    let Some((server, _events)) = flooder(config) else { return };
+    let (server, _events) = flooder(config);
     let mut subscriber = server.open();
     // An answer says that it is subscribed.
     subscriber.send(&text("done"));
@@ -211,7 +230,7 @@ fn one_burst_beyond_the_limit() {
 /// `Overflow::Close`: a peer sees every message or is closed, never a hole.
 #[test]
 fn a_full_write_buffer_closes() {
-    let Some((server, events)) = flooder(patient()) else { return };
+    let (server, events) = flooder(patient());
     let mut client = server.open();
     client.send(&text(&format!("send 100 {BYTES}")));
     let statuses = events.statuses();
@@ -226,7 +245,7 @@ fn a_full_write_buffer_closes() {
 /// Nothing smaller slips in behind a message that did not fit.
 #[test]
 fn behind_a_message_that_did_not_fit_comes_only_the_close() {
-    let Some((server, events)) = flooder(patient()) else { return };
+    let (server, events) = flooder(patient());
     let mut client = server.open();
     client.send(&[text(&format!("send 100 {BYTES}")), text("done")].concat());
     let (_, last) = read_flood(&mut client);
@@ -241,7 +260,7 @@ fn pings_stop_when_the_write_buffer_is_full() {
     const PING_BYTES: usize = 2 + 8;
     let limit = 100 * PING_BYTES;
     let config = Config { write_bytes_max: limit, write_bytes_mark: limit, ..patient() };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&text("ping 1000"));
     assert_eq!((events.next(), events.next()), (Event::Pinged(100), Event::Done));
@@ -258,7 +277,7 @@ fn pings_stop_when_the_write_buffer_is_full() {
 /// 1013, and so is the handler. The peer used to be told 1000.
 #[test]
 fn closing_behind_a_message_that_did_not_fit() {
-    let Some((server, events)) = flooder(patient()) else { return };
+    let (server, events) = flooder(patient());
     let mut client = server.open();
     client.send(&[text(&format!("send 100 {BYTES}")), text("close")].concat());
     let (messages, last) = read_flood(&mut client);
@@ -273,7 +292,7 @@ fn closing_behind_a_message_that_did_not_fit() {
 #[test]
 fn a_peer_closed_for_a_full_buffer_that_never_stops_sending() {
     let config = Config { drain_bytes_max: 64 << 10, ..patient() };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&text(&format!("send 100 {BYTES}")));
     events.statuses();
@@ -289,7 +308,7 @@ fn a_peer_closed_for_a_full_buffer_that_never_stops_sending() {
 #[test]
 fn a_full_write_buffer_and_a_peer_that_never_reads() {
     let config = Config { close_timeout_ms: 200, ..patient() };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&[text(TOO_MUCH), text(&format!("send 1 {BYTES}"))].concat());
     assert_eq!(events.statuses(), [SendStatus::Backpressure]);
@@ -303,7 +322,7 @@ fn a_full_write_buffer_and_a_peer_that_never_reads() {
 /// deadline holds if it does not go out.
 #[test]
 fn closing_behind_much_that_is_unsent() {
-    let Some((server, events)) = flooder(patient()) else { return };
+    let (server, events) = flooder(patient());
     let mut client = server.open();
     client.send(&[text("send 1 30000000"), text("close")].concat());
     let (messages, last) = read_flood(&mut client);
@@ -313,7 +332,7 @@ fn closing_behind_much_that_is_unsent() {
     events.statuses();
 
     let config = Config { close_timeout_ms: 200, ..patient() };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&[text(TOO_MUCH), text("close")].concat());
     events.statuses();
@@ -328,7 +347,7 @@ fn closing_behind_much_that_is_unsent() {
 #[test]
 fn a_peer_that_never_reads_is_cut_off() {
     let config = Config { write_timeout_ms: 300, ..patient() };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&text(TOO_MUCH));
     assert_eq!(events.statuses(), [SendStatus::Backpressure]);
@@ -341,7 +360,7 @@ fn a_peer_that_never_reads_is_cut_off() {
 #[test]
 fn a_slow_reader_is_not_cut_off() {
     let config = Config { write_timeout_ms: 2_000, ..patient() };
-    let Some((server, events)) = flooder(config) else { return };
+    let (server, events) = flooder(config);
     let mut client = server.open();
     client.send(&text("send 1 40000000"));
     assert_eq!(events.statuses(), [SendStatus::Backpressure]);
@@ -356,7 +375,7 @@ fn a_slow_reader_is_not_cut_off() {
 fn publishing_to_a_subscriber_that_does_not_read() {
     for overflow in [Overflow::Drop, Overflow::Close] {
         let config = Config { overflow, close_timeout_ms: 200, ..patient() };
-        let Some((server, events)) = flooder(config) else { return };
+        let (server, events) = flooder(config);
         let mut stalled = server.open();
         stalled.send(&text(TOO_MUCH));
         assert_eq!(events.statuses(), [SendStatus::Backpressure]);
@@ -386,7 +405,7 @@ fn publishing_to_a_subscriber_that_does_not_read() {
 /// A peer that pings and does not read is owed one pong, the newest (RFC 6455 §5.5.3).
 #[test]
 fn pings_of_a_peer_that_does_not_read() {
-    let Some((server, events)) = flooder(patient()) else { return };
+    let (server, events) = flooder(patient());
     let mut client = server.open();
     client.send(&text("send 1 40000000"));
     assert_eq!(events.statuses(), [SendStatus::Backpressure]);
@@ -410,12 +429,22 @@ struct Belated {
 
 impl Handler for Belated {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         assert!(conn.subscribe("first"));
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         self.called.send(()).unwrap();
         if message == Message::Text("fill") {
             conn.send(&vec![0; 100_000_000]);
@@ -426,7 +455,13 @@ impl Handler for Belated {
         conn.send("done");
     }
 
-    fn on_close(&mut self, _: &mut Conn<'_, ()>, code: CloseCode, _reason: &str) {
+    fn on_close(
+        &mut self,
+        _: &mut Conn<'_, Self>,
+        _state: &mut (),
+        code: CloseCode,
+        _reason: &str,
+    ) {
         self.closes.send(code.as_u16()).unwrap();
     }
 }
@@ -444,7 +479,7 @@ fn a_reader_that_is_gone_before_its_full_buffer_closes_it() {
         is_reset: Arc::clone(&flag),
         closes: closes.clone(),
     };
-    let Some(server) = TestServer::start(1, patient(), make) else { return };
+    let server = TestServer::start(1, patient(), make);
     let (mut reader, mut writer) = (server.open(), server.open());
     reader.send(&text("fill"));
     calls.recv_timeout(PATIENCE).expect("the callback is called");

@@ -7,19 +7,29 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use harness::{RawClient, ServerFrame, TestServer, binary, text, wait_until};
-use ringwire::{Config, Conn, Handler, Message, Overflow};
+use ringwire::{Config, Conn, Context, Handler, Message, Offer, Overflow, Request, Upgrade};
 
 /// Puts every connection into a room, and publishes there what it receives.
 struct Room;
 
 impl Handler for Room {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         assert!(conn.subscribe("room"));
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.publish_all("room", message);
     }
 }
@@ -46,7 +56,7 @@ fn read_burst(client: &mut RawClient, publishers: usize) {
 fn readers_survive_a_burst_of_large_messages() {
     const READERS: usize = 8;
     for publishers in [3, 5] {
-        let Some(server) = TestServer::start(1, Config::default(), |_| Room) else { return };
+        let server = TestServer::start(1, Config::default(), |_| Room);
         let mut clients: Vec<RawClient> =
             (0..READERS + publishers).map(|_| server.open()).collect();
         for _ in 0..ROUNDS {
@@ -93,12 +103,22 @@ fn numbered(step: usize, bytes: usize) -> Vec<u8> {
 
 impl Handler for Scripted {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         TOPICS[..2].iter().for_each(|topic| assert!(conn.subscribe(topic)));
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         if message == Message::Text("done?") {
             conn.send("done");
             return;
@@ -146,7 +166,7 @@ fn assert_plays(script: &[Step]) {
     };
     let steps: Arc<[Step]> = script.into();
     let make = move |_| Scripted { script: Arc::clone(&steps) };
-    let Some(server) = TestServer::start(1, config, make) else { return };
+    let server = TestServer::start(1, config, make);
     let mut client = server.open();
     client.send(&text("play"));
     let (places, dropped) = expected(script);

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Sender, channel};
 
 use harness::recorder::{Acts, Call, recorded};
 use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, handshake, text, wait_until};
-use ringwire::{CloseCode, Config, Conn, Handler, Message, Offer, Request, Response};
+use ringwire::{
+    CloseCode, Config, Conn, Context, Handler, Message, Offer, Reply, Request, Response,
+};
 use ringwire::{SendStatus, Upgrade};
 
 /// Panics in one callback, for connections and requests to `/panic`; echoes otherwise.
@@ -52,36 +54,48 @@ impl Fragile {
 
 impl Handler for Fragile {
     type State = Kept;
+    type Command = ();
 
-    fn on_upgrade(&mut self, request: &Request<'_>, _: &Offer<'_>) -> Upgrade<Kept> {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        request: &Request<'_>,
+        _: &Offer<'_>,
+    ) -> Upgrade<Kept> {
         let fuse = self.fuse(request);
         fuse.burn("on_upgrade");
         Upgrade::accept(Kept(fuse))
     }
 
-    fn on_open(&mut self, conn: &mut Conn<'_, Kept>) {
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Kept) {
         conn.subscribe("everybody");
-        conn.state().0.burn("on_open");
+        state.0.burn("on_open");
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, Kept>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, state: &mut Kept, message: Message<'_>) {
         conn.send(message);
-        conn.state().0.burn("on_message");
+        state.0.burn("on_message");
     }
 
-    fn on_drain(&mut self, conn: &mut Conn<'_, Kept>) {
-        conn.state().0.burn("on_drain");
+    fn on_drain(&mut self, _conn: &mut Conn<'_, Self>, state: &mut Kept) {
+        state.0.burn("on_drain");
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, Kept>, code: CloseCode, reason: &str) {
-        let fuse = conn.state().0;
+    fn on_close(
+        &mut self,
+        _conn: &mut Conn<'_, Self>,
+        state: &mut Kept,
+        code: CloseCode,
+        reason: &str,
+    ) {
+        let fuse = state.0;
         self.closes.send((fuse.is_meant, code.as_u16(), reason.to_owned())).unwrap();
         fuse.burn("on_close");
     }
 
-    fn on_request(&mut self, request: &Request<'_>) -> Response {
+    fn on_request(&mut self, _cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
         self.fuse(request).burn("on_request");
-        Response::new(204)
+        Response::new(204).into()
     }
 }
 
@@ -175,7 +189,7 @@ fn panics() {
         println!("panic in {callback}");
         let (sender, closes) = channel();
         let make = move |_| Fragile { callback, closes: sender.clone() };
-        let Some(server) = TestServer::start(1, Config::default(), make) else { return };
+        let server = TestServer::start(1, Config::default(), make);
         let mut bystander = open_at(&server, "/");
         for round in 1..=3 {
             suffer(&server);
@@ -198,7 +212,7 @@ fn panics() {
 }
 
 /// Everything a callback can do with an open connection but closing it.
-fn do_all(conn: &mut Conn<'_, ()>) {
+fn do_all(conn: &mut Conn<'_, harness::recorder::Recorder>) {
     assert!(conn.subscribe("room"));
     assert!(conn.subscribe("room"), "subscribed already");
     conn.publish("room", "to others");
@@ -226,7 +240,7 @@ fn expect_as_subscriber(client: &mut RawClient) {
 }
 
 /// What is left of everything when the connection is closing: publishing.
-fn do_all_in_vain(conn: &mut Conn<'_, ()>) {
+fn do_all_in_vain(conn: &mut Conn<'_, harness::recorder::Recorder>) {
     assert_eq!(conn.send("never"), SendStatus::Dropped);
     assert!(!conn.subscribe("room"));
     assert!(!conn.ping(b"never"));
@@ -260,7 +274,7 @@ fn every_method_in_every_callback() {
         close: do_all_in_vain,
         ..Acts::default()
     };
-    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let (server, calls) = recorded(Config::default(), acts);
     let mut subscriber = server.open();
     let mut actor = server.open();
 
@@ -308,7 +322,7 @@ fn every_method_in_every_callback() {
 #[test]
 fn every_method_in_on_open() {
     let acts = Acts { open: do_all, ..Acts::default() };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let (server, _calls) = recorded(Config::default(), acts);
     let mut first = server.connect();
     first.send(&[handshake(), text("behind it")].concat());
     assert_eq!(first.read_status(), 101);
@@ -325,7 +339,7 @@ fn every_method_in_on_open() {
         },
         ..Acts::default()
     };
-    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let (server, calls) = recorded(Config::default(), acts);
     let mut client = server.connect();
     client.send(&[handshake(), text("behind it"), close(1000, "")].concat());
     assert_eq!(client.read_status(), 101);
@@ -355,7 +369,7 @@ fn closes_that_cause_closes() {
         ping_interval_ms: 2_000,
         ..Config::default()
     };
-    let Some((server, calls)) = recorded(config, acts) else { return };
+    let (server, calls) = recorded(config, acts);
     let subscribers: Vec<RawClient> = (0..SUBSCRIBERS).map(|_| server.open()).collect();
     let mut publisher = server.open();
     let publish = harness::binary(&[1; 1_000_000]);
@@ -398,7 +412,7 @@ fn subscribers_that_come_and_go_within_one_tick() {
         },
         ..Acts::default()
     };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let (server, _calls) = recorded(Config::default(), acts);
     let mut clients: Vec<RawClient> = (0..6).map(|_| server.open()).collect();
     // Who acts, what is done, and how often it and each other one hears the order.
     let orders: [(usize, &str, usize, usize); 11] = [

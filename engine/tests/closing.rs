@@ -18,7 +18,7 @@ fn patient() -> Config {
 
 /// Closes with 4000 on the message "close".
 fn close_on_demand() -> Acts {
-    let message = |conn: &mut Conn<'_, ()>, message: Message<'_>| {
+    let message = |conn: &mut Conn<'_, harness::recorder::Recorder>, message: Message<'_>| {
         if message.payload() == b"close" {
             conn.close(CloseCode::new(4000).unwrap(), "as you wish");
         }
@@ -34,7 +34,7 @@ fn open_recorded(server: &TestServer, calls: &Calls) -> RawClient {
 
 #[test]
 fn codes_that_are_echoed() {
-    let Some((server, calls)) = recorded(patient(), Acts::default()) else { return };
+    let (server, calls) = recorded(patient(), Acts::default());
     let codes = (1000..=1003).chain(1007..=1014).chain([3000, 3001, 3999, 4000, 4998, 4999]);
     for code in codes {
         let mut client = open_recorded(&server, &calls);
@@ -51,7 +51,7 @@ fn codes_that_are_echoed() {
 
 #[test]
 fn close_frames_that_are_violations() {
-    let Some((server, calls)) = recorded(patient(), Acts::default()) else { return };
+    let (server, calls) = recorded(patient(), Acts::default());
     let codes = [0, 1, 500, 999, 1004, 1005, 1006, 1015, 1016, 1999, 2000, 2999, 5000, 5001];
     let wrong_codes =
         codes.into_iter().chain([9999, u16::MAX]).map(|code| (close(code, "why"), 1002));
@@ -78,7 +78,7 @@ fn close_frames_that_are_violations() {
 
 #[test]
 fn the_longest_reason() {
-    let Some((server, calls)) = recorded(patient(), Acts::default()) else { return };
+    let (server, calls) = recorded(patient(), Acts::default());
     let reason = "r".repeat(123);
     let mut client = open_recorded(&server, &calls);
     client.send(&close(4000, &reason));
@@ -105,7 +105,7 @@ fn codes_an_application_cannot_send() {
         },
         ..Acts::default()
     };
-    let Some((server, _calls)) = recorded(patient(), acts) else { return };
+    let (server, _calls) = recorded(patient(), acts);
     let long = [&[3, 0xE8][..], "\u{e9}".repeat(61).as_bytes()].concat();
     let expected: [(&str, &[u8]); 4] =
         [("1005", b""), ("1006", b""), ("long", &long), ("twice", b"\x03\xE8first")];
@@ -125,7 +125,7 @@ fn closing_from_both_ends_at_once() {
         open: |conn| conn.close(CloseCode::new(4000).unwrap(), "server"),
         ..Acts::default()
     };
-    let Some((server, calls)) = recorded(patient(), acts) else { return };
+    let (server, calls) = recorded(patient(), acts);
     let mut client = server.connect();
     client.send(&[handshake(), text("late"), close(4001, "client")].concat());
     assert_eq!(client.read_status(), 101);
@@ -144,7 +144,7 @@ fn ways_to_answer_the_servers_close() {
         ("data before it", [binary(&[0; 100_000]), ping(b""), close(4000, "")].concat(), 4000),
         ("a violation", frame(0x83, b""), 1002),
     ];
-    let Some((server, calls)) = recorded(patient(), close_on_demand()) else { return };
+    let (server, calls) = recorded(patient(), close_on_demand());
     for (name, answer, code) in answers {
         println!("answer: {name}");
         let mut client = server.open();
@@ -176,7 +176,7 @@ fn leaving_without_a_close_frame() {
     ];
     // A reset right behind data may take a ping to notice (see `PATIENCE`).
     let config = Config { ping_interval_ms: 2_000, ..patient() };
-    let Some((server, calls)) = recorded(config, Acts::default()) else { return };
+    let (server, calls) = recorded(config, Acts::default());
     for (name, bytes) in begins {
         println!("leaving: {name}");
         for way in ["FIN", "RST", "half a close"] {
@@ -205,7 +205,7 @@ fn leaving_without_a_close_frame() {
 #[test]
 fn a_close_frame_is_not_overtaken_by_a_reset() {
     let config = Config { receive_buffer_bytes: 512, ..patient() };
-    let Some((server, _calls)) = recorded(config, Acts::default()) else { return };
+    let (server, _calls) = recorded(config, Acts::default());
     let much = binary(&[b'x'; 60_000]).repeat(10);
     for (bytes, code) in [(frame(0x83, b"bad"), 1002), (close(1000, "bye"), 1000)] {
         let mut client = server.open();
@@ -222,7 +222,7 @@ fn a_close_frame_is_not_overtaken_by_a_reset() {
 #[test]
 fn a_peer_that_never_stops_sending_is_cut_off() {
     let config = Config { drain_bytes_max: 64 << 10, ..patient() };
-    let Some((server, calls)) = recorded(config, Acts::default()) else { return };
+    let (server, calls) = recorded(config, Acts::default());
     let mut client = server.open();
     client.send(&frame(0x83, b"bad"));
     assert_eq!(client.read_frame().close_code(), 1002);
@@ -246,7 +246,7 @@ fn a_refused_peer_that_never_stops_sending_is_cut_off() {
         Upgrade::refuse(Response::new(404).body("text/plain", vec![b'x'; 30_000_000]))
     };
     let acts = Acts { request: long_answer, upgrade: refuse, ..Acts::default() };
-    let Some((server, calls)) = recorded(config, acts) else { return };
+    let (server, calls) = recorded(config, acts);
     let requests: [&[u8]; 4] = [
         b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -288,7 +288,7 @@ fn resets_are_counted() {
         ..Acts::default()
     };
     let config = Config { write_timeout_ms: 300, ping_interval_ms: 2_000, ..patient() };
-    let Some((server, calls)) = recorded(config.clone(), acts) else { return };
+    let (server, calls) = recorded(config.clone(), acts);
     let handle = server.handle();
     // While it is received from only, and while a send is in flight too.
     for (resets, message) in [(1, "idle"), (2, "fill"), (3, "fill")] {
@@ -324,7 +324,7 @@ fn resets_are_counted() {
 #[test]
 fn closes_that_are_never_finished() {
     let config = Config { close_timeout_ms: 200, ..Config::default() };
-    let Some((server, calls)) = recorded(config, close_on_demand()) else { return };
+    let (server, calls) = recorded(config, close_on_demand());
     let mut unanswering = server.open();
     unanswering.send(&text("close"));
     let mut lingering = server.open();
@@ -348,7 +348,7 @@ fn closes_that_are_never_finished() {
 #[test]
 fn stopping_with_connections_in_every_stage() {
     let config = Config { drain_timeout_ms: 300, ..patient() };
-    let Some((server, calls)) = recorded(config, close_on_demand()) else { return };
+    let (server, calls) = recorded(config, close_on_demand());
     let _connected = server.connect();
     let mut opening = server.connect();
     opening.send(&handshake()[..20]);

@@ -7,15 +7,25 @@ use std::os::fd::OwnedFd;
 
 use harness::recorder::{Acts, recorded};
 use harness::{PATIENCE, RawClient, ServerFrame, TestServer, binary, handshake, text};
-use ringwire::{Config, Conn, Handler, Message, Metrics};
+use ringwire::{Config, Conn, Context, Handler, Message, Metrics, Offer, Request, Upgrade};
 use socket2::{Domain, Socket, Type};
 
 struct Echo;
 
 impl Handler for Echo {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.send(message);
     }
 }
@@ -46,7 +56,7 @@ const LENGTHS: [usize; 12] =
 
 #[test]
 fn messages_behind_each_other_come_back_whole_and_in_order() {
-    let Some(server) = TestServer::start(1, roomy(), |_| Echo) else { return };
+    let server = TestServer::start(1, roomy(), |_| Echo);
     let mut client = server.open();
     let mut writer = client.stream.try_clone().unwrap();
     let sender = std::thread::spawn(move || {
@@ -68,7 +78,7 @@ fn an_echo_of_a_large_message_copies_nothing() {
     const MESSAGES: u64 = 10;
     // The first longer than a receive buffer and put together from pieces, the second within one.
     for length in [300_000, 8_192] {
-        let Some(server) = TestServer::start(1, roomy(), |_| Echo) else { return };
+        let server = TestServer::start(1, roomy(), |_| Echo);
         let mut client = server.open();
         for _ in 0..MESSAGES {
             client.send(&binary(&payload(length)));
@@ -84,20 +94,20 @@ fn an_echo_of_a_large_message_copies_nothing() {
 /// Of what is shorter than `forward_bytes_min` nothing, of the same twice one, of a part nothing.
 #[test]
 fn what_cannot_be_forwarded_is_not_counted_so() {
-    let whole: fn(&mut Conn<'_, ()>, Message<'_>) = |conn, message| {
+    let whole: fn(&mut Conn<'_, harness::recorder::Recorder>, Message<'_>) = |conn, message| {
         conn.send(message);
     };
-    let twice: fn(&mut Conn<'_, ()>, Message<'_>) = |conn, message| {
+    let twice: fn(&mut Conn<'_, harness::recorder::Recorder>, Message<'_>) = |conn, message| {
         conn.send(message);
         conn.send(message);
     };
-    let part: fn(&mut Conn<'_, ()>, Message<'_>) = |conn, message| {
+    let part: fn(&mut Conn<'_, harness::recorder::Recorder>, Message<'_>) = |conn, message| {
         conn.send(&message.payload()[1..]);
     };
     let acts = [(4_095, whole, 0), (8_192, twice, 1), (8_192, part, 0)];
     for (length, message, forwarded) in acts {
         let acts = Acts { message, ..Acts::default() };
-        let Some((server, _calls)) = recorded(roomy(), acts) else { return };
+        let (server, _calls) = recorded(roomy(), acts);
         let mut client = server.open();
         client.send(&binary(&payload(length)));
         client.read_frame();
@@ -118,8 +128,18 @@ fn what_is_sent_around_a_forwarded_message_keeps_its_place() {
     struct Around;
     impl Handler for Around {
         type State = ();
+        type Command = ();
 
-        fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        fn on_upgrade(
+            &mut self,
+            _cx: &mut Context<'_, Self>,
+            _request: &Request<'_>,
+            _offer: &Offer<'_>,
+        ) -> Upgrade<()> {
+            Upgrade::accept(())
+        }
+
+        fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
             if message.payload()[0] == 0 {
                 conn.send("before");
             }
@@ -131,7 +151,7 @@ fn what_is_sent_around_a_forwarded_message_keeps_its_place() {
             conn.send("after");
         }
     }
-    let Some(server) = TestServer::start(1, roomy(), |_| Around) else { return };
+    let server = TestServer::start(1, roomy(), |_| Around);
     let mut client = server.open();
     for length in LENGTHS {
         for first in [0, 1] {
@@ -158,7 +178,7 @@ fn peers_that_do_not_read_leave_receive_buffers_to_the_others() {
     const MESSAGES: usize = 100;
     // Eight buffers, of which two may go out.
     let config = Config { receive_buffers_min: 8, receive_buffers_max: 8, ..roomy() };
-    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+    let server = TestServer::start(1, config, |_| Echo);
     let message = payload(60_000);
     let mut sleepers: Vec<RawClient> = (0..SLEEPERS).map(|_| narrow_client(&server)).collect();
     for sleeper in &mut sleepers {

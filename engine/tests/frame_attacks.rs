@@ -34,7 +34,7 @@ fn long_header(first: u8, payload_bytes: u64) -> Vec<u8> {
 
 /// Each attack in three ways: after the handshake, in one segment with it, and byte by byte.
 fn expect_failures(attacks: &[Attack]) {
-    let Some(server) = TestServer::start(1, config(), |_| Echo) else { return };
+    let server = TestServer::start(1, config(), |_| Echo);
     for (name, bytes, code) in attacks {
         println!("attack: {name}");
         let mut client = server.open();
@@ -286,7 +286,7 @@ fn accepted() -> Vec<Accepted> {
 fn right_frames_cut_at_every_byte() {
     let sizes = [config(), Config { receive_buffer_bytes: 512, ..config() }];
     for config in sizes {
-        let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+        let server = TestServer::start(1, config, |_| Echo);
         for (name, bytes, answers) in accepted() {
             println!("accepted: {name}");
             let mut client = server.open();
@@ -323,7 +323,7 @@ fn every_length_in_one_stream() {
         message_bytes_max: MESSAGE_BYTES_MAX,
         ..Config::default()
     };
-    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+    let server = TestServer::start(1, config, |_| Echo);
     let lengths = (0..=300).chain(480..=540).chain([1_023, 1_024, 4_095, 65_535, 65_536]);
     let payloads: Vec<Vec<u8>> =
         lengths.map(|length| (0..length).map(|i| (i * 7) as u8).collect()).collect();
@@ -343,7 +343,7 @@ fn every_length_in_one_stream() {
 
 #[test]
 fn messages_of_exactly_the_limit() {
-    let Some(server) = TestServer::start(1, config(), |_| Echo) else { return };
+    let server = TestServer::start(1, config(), |_| Echo);
     let payload = vec![b'x'; MESSAGE_BYTES_MAX];
     let (first, rest) = payload.split_at(1_000);
     let (second, third) = rest.split_at(30_000);
@@ -361,11 +361,11 @@ fn messages_of_exactly_the_limit() {
 /// §5.5.1).
 #[test]
 fn frames_after_our_close() {
-    let close = |conn: &mut Conn<'_, ()>, _: Message<'_>| {
+    let close = |conn: &mut Conn<'_, harness::recorder::Recorder>, _: Message<'_>| {
         conn.close(ringwire::CloseCode::NORMAL, "enough");
     };
     let acts = Acts { message: close, ..Acts::default() };
-    let Some((server, calls)) = recorded(Config::default(), acts) else { return };
+    let (server, calls) = recorded(Config::default(), acts);
     let mut client = server.open();
     client.send(&[text("close"), text("in flight"), ping(b"in flight")].concat());
     assert_eq!(client.read_frame().close_code(), 1000);
@@ -381,7 +381,7 @@ fn frames_after_our_close() {
 /// After the peer's Close, whatever follows is ignored, right or wrong (RFC 6455 §5.5.1).
 #[test]
 fn frames_after_the_peers_close() {
-    let Some((server, calls)) = recorded(Config::default(), Acts::default()) else { return };
+    let (server, calls) = recorded(Config::default(), Acts::default());
     let tails = [
         text("late"),
         ping(b"late"),
@@ -409,7 +409,7 @@ fn frames_after_the_peers_close() {
 /// fails.
 #[test]
 fn a_good_frame_before_a_bad_one() {
-    let Some(server) = TestServer::start(1, config(), |_| Echo) else { return };
+    let server = TestServer::start(1, config(), |_| Echo);
     let mut client = server.connect();
     client.send(&[handshake(), text("good"), frame(0x83, b"bad"), text("never")].concat());
     assert_eq!(client.read_status(), 101);

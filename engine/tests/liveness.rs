@@ -12,7 +12,7 @@ use ringwire::Config;
 
 #[test]
 fn floods_of_control_frames() {
-    let Some((server, calls)) = recorded(patient(), Acts::default()) else { return };
+    let (server, calls) = recorded(patient(), Acts::default());
     let between_fragments = [frame(0x01, b"a"), ping(b"b").repeat(1_000)].concat();
     let floods: [(&str, Vec<u8>); 5] = [
         ("empty pings", ping(b"").repeat(1_000)),
@@ -53,7 +53,7 @@ fn pongs_that_were_asked_for() {
         },
         ..Acts::default()
     };
-    let Some((server, calls)) = recorded(patient(), acts) else { return };
+    let (server, calls) = recorded(patient(), acts);
     let mut client = server.open();
     for _ in 0..2 {
         client.send(&text("ping"));
@@ -73,7 +73,7 @@ fn pongs_that_were_asked_for() {
 /// What a peer has waiting when its network has stalled comes at once, and is no flood.
 #[test]
 fn control_frames_of_a_peer_that_was_stalled() {
-    let Some((server, _calls)) = recorded(patient(), Acts::default()) else { return };
+    let (server, _calls) = recorded(patient(), Acts::default());
     for (name, waiting) in [("pings", ping(b"p")), ("pongs", frame(0x8A, b"p"))] {
         println!("waiting: {name}");
         let mut client = server.open();
@@ -98,7 +98,7 @@ fn control_frames_of_a_peer_that_was_stalled() {
 #[test]
 fn the_newest_of_many_pings_is_answered() {
     let config = Config { control_frames_per_second_max: 0, write_bytes_mark: 1_000, ..patient() };
-    let Some((server, _calls)) = recorded(config, Acts::default()) else { return };
+    let (server, _calls) = recorded(config, Acts::default());
     let mut client = server.open();
     let flood: Vec<u8> = (0..2_000).flat_map(|i| ping(format!("{i:0125}").as_bytes())).collect();
     client.send(&flood);
@@ -115,7 +115,7 @@ fn the_newest_of_many_pings_is_answered() {
 #[test]
 fn a_peer_that_never_answers_pings() {
     let config = Config { ping_interval_ms: 100, pong_timeout_ms: 200, ..patient() };
-    let Some((server, calls)) = recorded(config, Acts::default()) else { return };
+    let (server, calls) = recorded(config, Acts::default());
     let mut client = server.open();
     assert_eq!(client.read_frame(), ServerFrame { first: 0x89, payload: vec![] });
     client.expect_close(1011);
@@ -126,7 +126,7 @@ fn a_peer_that_never_answers_pings() {
 #[test]
 fn a_peer_that_answers_stays() {
     let config = Config { ping_interval_ms: 50, pong_timeout_ms: 10_000, ..patient() };
-    let Some((server, calls)) = recorded(config, Acts::default()) else { return };
+    let (server, calls) = recorded(config, Acts::default());
     let mut client = server.open();
     for round in 0..6 {
         assert_eq!(client.read_frame().first, 0x89);
@@ -148,7 +148,7 @@ fn a_peer_that_answers_stays() {
 #[test]
 fn a_peer_that_says_nothing() {
     let config = Config { idle_timeout_ms: 200, ..patient() };
-    let Some((server, calls)) = recorded(config, Acts::default()) else { return };
+    let (server, calls) = recorded(config, Acts::default());
     let mut silent = server.open();
     silent.expect_close(1001);
     assert_eq!(calls.next_close(), (1001, "idle timeout".to_owned()));
@@ -163,7 +163,7 @@ fn a_peer_that_says_nothing() {
 #[test]
 fn a_message_that_drips() {
     let config = Config { message_timeout_ms: 300, idle_timeout_ms: NEVER_MS, ..patient() };
-    let Some((server, calls)) = recorded(config, Acts::default()) else { return };
+    let (server, calls) = recorded(config, Acts::default());
     let long = binary(&[0; 60_000]);
     let fragment = frame(0x00, &[0; 60_000]);
     let fragments = [frame(0x02, b"a"), frame(0x8A, b"pong"), fragment].concat();
@@ -195,7 +195,7 @@ fn a_message_that_drips() {
 #[test]
 fn a_stream_of_messages_that_are_never_late() {
     let config = Config { message_timeout_ms: 1_500, ..patient() };
-    let Some((server, _calls)) = recorded(config, Acts::default()) else { return };
+    let (server, _calls) = recorded(config, Acts::default());
     let mut client = server.open();
     let (start, end) = {
         let message = text("in two pieces");
@@ -214,18 +214,15 @@ fn a_stream_of_messages_that_are_never_late() {
 #[test]
 fn an_unanswered_ping_delays_no_other_deadline() {
     let pinging = Config { ping_interval_ms: 50, pong_timeout_ms: NEVER_MS, ..patient() };
-    let Some((server, calls)) =
-        recorded(Config { idle_timeout_ms: 300, ..pinging.clone() }, Acts::default())
-    else {
-        return;
-    };
+    let (server, calls) =
+        recorded(Config { idle_timeout_ms: 300, ..pinging.clone() }, Acts::default());
     let mut client = server.open();
     assert_eq!(client.read_frame().first, 0x89);
     client.expect_close(1001);
     assert_eq!(calls.next_close().1, "idle timeout");
 
     let config = Config { message_timeout_ms: 300, ..pinging };
-    let Some((server, calls)) = recorded(config, Acts::default()) else { return };
+    let (server, calls) = recorded(config, Acts::default());
     let mut client = server.open();
     client.send(&frame(0x01, b"begun"));
     assert_eq!(client.read_frame().first, 0x89);
@@ -237,7 +234,7 @@ fn an_unanswered_ping_delays_no_other_deadline() {
 #[test]
 fn a_message_that_takes_its_time_but_comes() {
     let config = Config { message_timeout_ms: 20_000, idle_timeout_ms: 20_000, ..patient() };
-    let Some((server, _calls)) = recorded(config, Acts::default()) else { return };
+    let (server, _calls) = recorded(config, Acts::default());
     let mut client = server.open();
     let message = text(&"slow ".repeat(40));
     let (begin, end) = message.split_at(message.len() - 1);

@@ -6,7 +6,7 @@ mod harness;
 use harness::recorder::{Acts, recorded};
 use harness::requests::{HOST, first_line, plus, with};
 use harness::{Echo, TestServer, text};
-use ringwire::{Config, Handler, Offer, Request, Upgrade};
+use ringwire::{Config, Context, Handler, Offer, Request, Upgrade};
 
 /// An origin, the target and Host of its handshake, and whether it is let in without further ado.
 type Judged = (&'static str, &'static str, &'static str, bool);
@@ -15,8 +15,8 @@ type Judged = (&'static str, &'static str, &'static str, bool);
 /// it is asked about. The target's host counts before Host (RFC 9112 §3.2.2).
 #[test]
 fn pages_of_other_origins_are_refused() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
-    let Some((accepting, calls)) = recorded(Config::default(), Acts::default()) else { return };
+    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let (accepting, calls) = recorded(Config::default(), Acts::default());
     let table: [Judged; 32] = [
         ("http://localhost", "/", "localhost", true),
         ("http://localhost:80", "/", "localhost", true),
@@ -93,7 +93,7 @@ fn other_origins_are_let_in_by_name_or_all_of_them() {
         }
     };
     let acts = Acts { upgrade: as_asked, ..Acts::default() };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let (server, _calls) = recorded(Config::default(), acts);
     let table = [
         ("/", "https://a.example", 403),
         ("/two", "https://a.example", 101),
@@ -131,8 +131,14 @@ struct Explosives;
 
 impl Handler for Explosives {
     type State = Explosive;
+    type Command = ();
 
-    fn on_upgrade(&mut self, request: &Request<'_>, _: &Offer<'_>) -> Upgrade<Explosive> {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        request: &Request<'_>,
+        _: &Offer<'_>,
+    ) -> Upgrade<Explosive> {
         let upgrade = Upgrade::accept(Explosive);
         if request.path() == "/header" { upgrade.header("X", "a\r\nb") } else { upgrade }
     }
@@ -140,7 +146,7 @@ impl Handler for Explosives {
 
 #[test]
 fn the_state_of_a_connection_that_is_not_opened_may_panic() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Explosives) else { return };
+    let server = TestServer::start(1, Config::default(), |_| Explosives);
     for (request, status) in
         [(plus("Origin: https://a.example\r\n"), 403), (first_line("GET /header HTTP/1.1"), 500)]
     {

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Sender, channel};
 
 use harness::recorder::{Acts, recorded};
 use harness::{PATIENCE, ServerFrame, TestServer, text, wait_until};
-use ringwire::{CloseCode, Config, Conn, ConnId, Handler, Message};
+use ringwire::{
+    CloseCode, Config, Conn, ConnId, Context, Handler, Message, Offer, Request, Upgrade,
+};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message as Theirs, WebSocket};
 
@@ -17,8 +19,18 @@ struct Echo;
 
 impl Handler for Echo {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.send(message);
     }
 }
@@ -32,7 +44,7 @@ fn connect(server: &TestServer) -> WebSocket<TcpStream> {
 
 #[test]
 fn echoes_every_length_around_its_boundaries() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let server = TestServer::start(1, Config::default(), |_| Echo);
     let mut socket = connect(&server);
     // Frame length forms, the receive buffer's size, and the message limit.
     let lengths = [0, 1, 2, 125, 126, 127, 16_383, 16_384, 16_385, 65_535, 65_536, 1 << 20];
@@ -58,7 +70,7 @@ fn a_connection_says_what_it_is() {
         },
         ..Acts::default()
     };
-    let Some((server, _calls)) = recorded(Config::default(), acts) else { return };
+    let (server, _calls) = recorded(Config::default(), acts);
     let mut ids = HashSet::new();
     for _ in 0..3 {
         let mut client = server.open();
@@ -78,7 +90,7 @@ fn a_connection_says_what_it_is() {
 
 #[test]
 fn a_ping_is_answered_and_a_close_is_echoed() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let server = TestServer::start(1, Config::default(), |_| Echo);
     let mut socket = connect(&server);
     socket.send(Theirs::Ping(b"are you there?".as_slice().into())).unwrap();
     assert_eq!(socket.read().unwrap(), Theirs::Pong(b"are you there?".as_slice().into()));
@@ -94,7 +106,7 @@ fn a_ping_is_answered_and_a_close_is_echoed() {
 #[test]
 fn ten_thousand_messages_in_flight_come_back_in_order() {
     let config = Config { write_bytes_max: 16 << 20, ..Config::default() };
-    let Some(server) = TestServer::start(1, config, |_| Echo) else { return };
+    let server = TestServer::start(1, config, |_| Echo);
     let mut socket = connect(&server);
     for number in 0..10_000 {
         socket.write(Theirs::Text(format!("message {number}").into())).unwrap();
@@ -113,13 +125,23 @@ struct Room {
 
 impl Handler for Room {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         assert!(conn.subscribe("room"));
         self.opened.send((conn.shard(), conn.id())).unwrap();
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("leave") => {
                 conn.publish("room", "before leaving");
@@ -133,7 +155,13 @@ impl Handler for Room {
         }
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, ()>, code: CloseCode, reason: &str) {
+    fn on_close(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        _state: &mut (),
+        code: CloseCode,
+        reason: &str,
+    ) {
         conn.publish("room", "somebody left");
         self.closed.send((code.as_u16(), reason.to_owned())).unwrap();
     }
@@ -142,10 +170,10 @@ impl Handler for Room {
 type Opened = std::sync::mpsc::Receiver<(usize, ConnId)>;
 type Closed = std::sync::mpsc::Receiver<(u16, String)>;
 
-fn room(shards: usize) -> Option<(TestServer, Opened, Closed)> {
+fn room(shards: usize) -> (TestServer, Opened, Closed) {
     let ((opened, opens), (closed, closes)) = (channel(), channel());
     let make = move |_| Room { opened: opened.clone(), closed: closed.clone() };
-    Some((TestServer::start(shards, Config::default(), make)?, opens, closes))
+    (TestServer::start(shards, Config::default(), make), opens, closes)
 }
 
 fn expect_text(socket: &mut WebSocket<TcpStream>, text: &str) {
@@ -154,7 +182,7 @@ fn expect_text(socket: &mut WebSocket<TcpStream>, text: &str) {
 
 #[test]
 fn a_publish_comes_before_what_is_sent_after_it() {
-    let Some((server, opens, _closes)) = room(1) else { return };
+    let (server, opens, _closes) = room(1);
     let (mut alice, mut bob) = (connect(&server), connect(&server));
     opens.iter().take(2).for_each(drop);
     alice.send(Theirs::Text("leave".into())).unwrap();
@@ -171,7 +199,7 @@ fn a_publish_comes_before_what_is_sent_after_it() {
 /// The kernel deals connections out by their addresses, so a few dozen reach both shards.
 #[test]
 fn two_shards_both_own_connections_and_both_deliver_a_publish() {
-    let Some((server, opens, closes)) = room(2) else { return };
+    let (server, opens, closes) = room(2);
     let mut sockets: Vec<_> = (0..64).map(|_| connect(&server)).collect();
     let shards: HashSet<usize> = opens.iter().take(64).map(|(shard, _)| shard).collect();
     assert_eq!(shards, HashSet::from([0, 1]));
@@ -196,7 +224,7 @@ fn two_shards_both_own_connections_and_both_deliver_a_publish() {
 
 #[test]
 fn other_threads_send_to_one_connection_and_close_it() {
-    let Some((server, opens, closes)) = room(2) else { return };
+    let (server, opens, closes) = room(2);
     let mut socket = connect(&server);
     let (_, id) = opens.recv_timeout(PATIENCE).unwrap();
     let handle = server.handle();
@@ -217,7 +245,7 @@ fn other_threads_send_to_one_connection_and_close_it() {
 
 #[test]
 fn stopping_says_goodbye_to_everybody() {
-    let Some((server, opens, closes)) = room(2) else { return };
+    let (server, opens, closes) = room(2);
     let mut sockets: Vec<_> = (0..8).map(|_| connect(&server)).collect();
     opens.iter().take(8).for_each(drop);
     let stopping = std::thread::spawn(move || server.stop());

@@ -3,21 +3,19 @@
 
 mod harness;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::net::TcpStream;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 
-use harness::{Echo, RawClient, ServerFrame, TestServer, own_ip, text};
-use ringwire::{Config, Conn, HandleError, Handler, Message, Running, Server, SetupError};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+use harness::{Echo, RawClient, ServerFrame, TestServer, builder, own_ip, text};
+use ringwire::{
+    Config, Conn, Context, DriverChoice, HandleError, Handler, Message, Offer, Request, Running,
+    SetupError, Upgrade,
 };
 
 fn start(address: &str, shards: usize) -> Result<Running, SetupError> {
-    Server::builder().listen(address).shards(shards).start(|_| Echo)
+    builder().listen(address).shards(shards).start(|_| Echo)
 }
 
 /// The error of a start that must not work.
@@ -30,7 +28,7 @@ fn error(started: Result<Running, SetupError>) -> SetupError {
 
 /// Whatever came of the failed start: one that can work does.
 fn assert_starts() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let server = TestServer::start(1, Config::default(), |_| Echo);
     server.assert_serves();
 }
 
@@ -55,11 +53,11 @@ fn addresses_that_are_none() {
 fn two_servers_on_one_port() {
     for shards in [1, 2] {
         // On an address of its own, so that nobody takes the port once it is free.
-        let Some(first) = TestServer::start(shards, Config::default(), |_| Echo) else { return };
+        let first = TestServer::start(shards, Config::default(), |_| Echo);
         let address = first.addr().to_string();
         for shards in [1, 2] {
             let config = Config { bind_timeout_ms: 50, ..Config::default() };
-            let second = Server::builder().listen(&address).shards(shards).config(config);
+            let second = builder().listen(&address).shards(shards).config(config);
             let error = error(second.start(|_| Echo));
             assert!(matches!(error, SetupError::AddressInUse { .. }), "{error}");
             assert!(error.to_string().contains(&address), "{error}");
@@ -86,7 +84,7 @@ fn settings_that_contradict_themselves() {
     let started = [
         start("127.0.0.1:0", 0),
         start("127.0.0.1:0", 100_000),
-        Server::builder()
+        builder()
             .listen("127.0.0.1:0")
             .config(Config { message_bytes_max: 0, ..Config::default() })
             .start(|_| Echo),
@@ -97,112 +95,10 @@ fn settings_that_contradict_themselves() {
     }
 }
 
-/// As in a container whose profile does not know io_uring, or on a kernel built without it:
-/// a filter on one thread, and on those it starts, answers the system call with an error.
-#[test]
-fn io_uring_forbidden_or_missing() {
-    assert_starts();
-    let (setup, register) = (libc::SYS_io_uring_setup, libc::SYS_io_uring_register);
-    let forbidden = [
-        (setup, libc::EPERM, "ForbiddenBySeccomp", "seccomp"),
-        (register, libc::EPERM, "ForbiddenBySeccomp", "seccomp"),
-        (setup, libc::ENOSYS, "Missing", "CONFIG_IO_URING"),
-        // A kernel before 6.1 does not know the flags.
-        (
-            setup,
-            libc::EINVAL,
-            "KernelTooOld { missing: \"IORING_SETUP_DEFER_TASKRUN\" }",
-            "Linux 6.1 or newer",
-        ),
-    ];
-    for (syscall, errno, variant, remedy) in forbidden {
-        for shards in [1, 3] {
-            let error =
-                under_filter((syscall, vec![]), errno, move || error(start("127.0.0.1:0", shards)));
-            assert_eq!(format!("{error:?}"), variant);
-            assert!(error.is_io_uring_unavailable());
-            assert!(error.to_string().contains(remedy), "{error}");
-        }
-    }
-    assert_starts();
-}
-
-// Operations of io_uring_register(2).
-const REGISTER_PROBE: u32 = 8;
-const REGISTER_RING_FDS: u32 = 20;
-const REGISTER_PBUF_RING: u32 = 22;
-const UNREGISTER_PBUF_RING: u32 = 23;
-
-/// A system call, and the rules of which one must hold, if there are any.
-type Refused = (libc::c_long, Vec<SeccompRule>);
-
-/// One operation of io_uring_register(2).
-fn registering(operation: u32) -> Refused {
-    let is_it =
-        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(operation));
-    let rule = is_it.and_then(|is_it| SeccompRule::new(vec![is_it])).expect("a plain rule");
-    (libc::SYS_io_uring_register, vec![rule])
-}
-
-/// As on a kernel that has io_uring but not all of it.
-#[test]
-fn registrations_the_kernel_does_not_know() {
-    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
-        return;
-    }
-    let needed = [
-        (REGISTER_PROBE, "probing operations failed"),
-        (REGISTER_PBUF_RING, "lacks IORING_REGISTER_PBUF_RING"),
-    ];
-    for (operation, told) in needed {
-        let error =
-            under_filter(registering(operation), libc::EINVAL, || error(start("127.0.0.1:0", 2)));
-        assert!(error.to_string().contains(told), "{error}");
-    }
-    assert_starts();
-}
-
-/// What only saves a look-up or memory is done without.
-#[test]
-fn registrations_that_are_not_needed() {
-    for operation in [REGISTER_RING_FDS, UNREGISTER_PBUF_RING] {
-        under_filter(registering(operation), libc::EINVAL, || {
-            let Some(server) = TestServer::start(2, Config::default(), |_| Echo) else { return };
-            server.assert_serves();
-            server.stop().expect("no shard panics");
-        });
-    }
-}
-
-/// Does something on a thread that has a system call answered with `errno`.
-fn under_filter<R: Send + 'static>(
-    refused: Refused,
-    errno: i32,
-    act: impl FnOnce() -> R + Send + 'static,
-) -> R {
-    let acting = std::thread::spawn(move || {
-        refuse(refused, errno);
-        act()
-    });
-    acting.join().expect("an error is no panic")
-}
-
-/// Has a system call answered with `errno` on this thread and those it starts, for good.
-fn refuse(refused: Refused, errno: i32) {
-    let filter = SeccompFilter::new(
-        BTreeMap::from([refused]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno as u32),
-        env::consts::ARCH.try_into().expect("an architecture seccomp knows"),
-    );
-    let program: BpfProgram = filter.and_then(TryInto::try_into).expect("a plain filter");
-    seccompiler::apply_filter(&program).expect("seccomp is there");
-}
-
 /// Where one handler cannot be made there is no server, and nothing is left of the others.
 #[test]
 fn a_handler_that_cannot_be_made() {
-    let Some(server) = TestServer::start(1, Config::default(), |_| Echo) else { return };
+    let server = TestServer::start(1, Config::default(), |_| Echo);
     let address = server.addr().to_string();
     server.stop().expect("no shard panics");
     for panicking in [0, 1, 2] {
@@ -214,8 +110,8 @@ fn a_handler_that_cannot_be_made() {
             Echo
         };
         let config = Config { bind_timeout_ms: 0, ..Config::default() };
-        let builder = Server::builder().listen(&address).shards(3).config(config);
-        let error = error(builder.start(make));
+        let server = builder().listen(&address).shards(3).config(config);
+        let error = error(server.start(make));
         assert!(matches!(error, SetupError::ShardPanicked { shard } if shard == panicking));
         assert!(error.to_string().contains(&panicking.to_string()), "{error}");
         // The port is free at once: the next round does not wait for it.
@@ -228,8 +124,18 @@ struct Grudge(bool);
 
 impl Handler for Grudge {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, _conn: &mut Conn<'_, ()>, _message: Message<'_>) {}
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, _conn: &mut Conn<'_, Self>, _state: &mut (), _message: Message<'_>) {}
 }
 
 impl Drop for Grudge {
@@ -246,10 +152,8 @@ fn a_shard_that_panics() {
     for panicking in [0, 1] {
         let make = move |shard| Grudge(shard == panicking);
         let address = format!("{}:0", own_ip());
-        let running = match Server::builder().listen(address).shards(2).start(make) {
-            Err(error) if error.is_io_uring_unavailable() => return assert_starts(),
-            running => running.expect("it panics only when it ends"),
-        };
+        let running = builder().listen(address).shards(2).start(make);
+        let running = running.expect("it panics only when it ends");
         let handle = running.handle();
         handle.stop();
         let error = running.join().expect_err("one has panicked");
@@ -266,14 +170,19 @@ fn more_memory_than_there_is() {
     struct Big;
     impl Handler for Big {
         type State = [[[[u64; 32]; 32]; 32]; 32];
-        fn on_message(&mut self, _: &mut Conn<'_, Self::State>, _: Message<'_>) {}
-    }
-    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
-        return;
+        type Command = ();
+        fn on_upgrade(
+            &mut self,
+            _: &mut Context<'_, Self>,
+            _: &Request<'_>,
+            _: &Offer<'_>,
+        ) -> Upgrade<Self::State> {
+            Upgrade::refuse(ringwire::Response::new(503))
+        }
     }
     let refused = |config: Config, named: &str| {
         let address = format!("{}:0", own_ip());
-        let started = Server::builder().listen(address).shards(2).config(config).start(|_| Big);
+        let started = builder().listen(address).shards(2).config(config).start(|_| Big);
         let error = error(started);
         assert!(matches!(error, SetupError::Memory { .. }), "{error}");
         assert!(error.to_string().contains(named), "{error}");
@@ -329,9 +238,6 @@ fn too_few_descriptors_to_start() {
     if tell_outcome() {
         return;
     }
-    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
-        return;
-    }
     let outcomes: Vec<String> = (4..=20)
         .map(|limit| {
             let shell = format!("ulimit -n {limit} && exec \"$@\"");
@@ -349,37 +255,40 @@ fn too_few_descriptors_to_start() {
     assert!(failed < outcomes.len(), "so many are enough");
 }
 
-/// Too little locked memory. A kernel that charges rings to that limit makes smaller ones, and
-/// says what is needed where even those do not fit; one that does not starts in any case.
+/// Too little locked memory for io_uring. A kernel that charges rings to that limit makes smaller
+/// ones, and says what is needed where even those do not fit; one that does not starts in any case.
+/// Whoever does not insist on io_uring starts everywhere.
 #[test]
 fn little_locked_memory_to_start() {
     if tell_outcome() {
         return;
     }
-    if TestServer::start(1, Config::default(), |_| Echo).is_none() {
-        return;
-    }
-    let start = |shards: usize, limit_kib: usize| {
+    let start = |driver: DriverChoice, shards: usize, limit_kib: usize| {
         // The limit does not hold for whoever has CAP_IPC_LOCK, such as root.
         let shell = format!(
-            "ulimit -l {limit_kib}; export {SHARDS}={shards}; \
+            "ulimit -l {limit_kib}; export {SHARDS}={shards} RINGWIRE_DRIVER={driver}; \
              without='setpriv --bounding-set -ipc_lock'; \
              if $without true 2>/dev/null; then exec $without \"$@\"; else exec \"$@\"; fi"
         );
         outcome("little_locked_memory_to_start", &shell)
     };
-    let none = start(2, 0);
-    let is_charged = none != "started";
-    println!("rings are charged to the limit: {is_charged}: {none}");
-    // As many as a large machine has CPUs, with the limit that is usual: all of them start.
-    assert_eq!(start(64, 8_192), "started");
+    // As many shards as a large machine has CPUs, with the limit that is usual: all of them start,
+    // unless io_uring is refused whatever the limit is.
+    let usual = start(DriverChoice::IoUring, 64, 8_192);
+    let none = start(DriverChoice::IoUring, 2, 0);
+    let is_charged = none.starts_with("LockedMemory");
+    println!("rings are charged to the limit: {is_charged}: {none}; with the usual one: {usual}");
+    assert!(!usual.starts_with("LockedMemory"), "{usual}");
     for (shards, limit_kib) in [(2, 0), (64, 1_024)] {
-        let outcome = start(shards, limit_kib);
+        let outcome = start(DriverChoice::IoUring, shards, limit_kib);
         if is_charged {
             let limit = format!("limit_bytes: {}", limit_kib * 1_024);
             assert!(outcome.starts_with("LockedMemory") && outcome.contains(&limit), "{outcome}");
         } else {
-            assert_eq!(outcome, "started");
+            assert_eq!(outcome, usual);
+        }
+        for driver in [DriverChoice::Auto, DriverChoice::Epoll] {
+            assert_eq!(start(driver, shards, limit_kib), "started");
         }
     }
 }

@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, text};
-use ringwire::{CloseCode, Config, Conn, ConnId, Handler, Message};
+use ringwire::{
+    CloseCode, Config, Conn, ConnId, Context, Handler, Message, Offer, Request, Upgrade,
+};
 
 const SHARDS: [usize; 3] = [3, 4, 8];
 
@@ -23,17 +25,27 @@ struct Room(Sender<Told>);
 
 impl Handler for Room {
     type State = ();
+    type Command = ();
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         assert!(conn.subscribe("room"));
         self.0.send(Told::Opened(conn.shard(), conn.id())).unwrap();
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.publish_all("room", message);
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, ()>, code: CloseCode, _: &str) {
+    fn on_close(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), code: CloseCode, _: &str) {
         self.0.send(Told::Closed(conn.id(), code.as_u16())).unwrap();
     }
 }
@@ -53,13 +65,12 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// `None` as in [`TestServer::start`].
-    fn gather(shards: usize) -> Option<Self> {
+    fn gather(shards: usize) -> Self {
         // The kernel deals connections out by their addresses. That so many leave a shard with
         // fewer than two does not happen: at 8 shards once in 10^50.
         const MEMBERS_MAX: usize = 1_000;
         let (tell, told) = channel();
-        let server = TestServer::start(shards, Config::default(), move |_| Room(tell.clone()))?;
+        let server = TestServer::start(shards, Config::default(), move |_| Room(tell.clone()));
         let mut members: Vec<Member> = Vec::new();
         let mut on_shard = vec![0; shards];
         while on_shard.iter().any(|&members| members < 2) {
@@ -71,7 +82,7 @@ impl Crowd {
             on_shard[shard] += 1;
             members.push(Member { client, shard, id });
         }
-        Some(Self { members, server, told })
+        Self { members, server, told }
     }
 
     /// The first member on each shard.
@@ -96,7 +107,7 @@ impl Crowd {
 fn a_publish_reaches_everybody_on_every_shard_once_and_in_order() {
     const MESSAGES: usize = 100;
     for shards in SHARDS {
-        let Some(mut crowd) = Crowd::gather(shards) else { return };
+        let mut crowd = Crowd::gather(shards);
         let handle = crowd.server.handle();
         let publishing = std::thread::spawn(move || {
             for number in 0..MESSAGES {
@@ -133,7 +144,7 @@ fn a_publish_reaches_everybody_on_every_shard_once_and_in_order() {
 #[test]
 fn another_thread_reaches_each_connection_on_every_shard() {
     for shards in SHARDS {
-        let Some(mut crowd) = Crowd::gather(shards) else { return };
+        let mut crowd = Crowd::gather(shards);
         let handle = crowd.server.handle();
         let code = |index: usize| 4_000 + index as u16 % 1_000;
         for (index, member) in crowd.members.iter().enumerate() {
@@ -155,7 +166,7 @@ fn another_thread_reaches_each_connection_on_every_shard() {
 #[test]
 fn a_stop_ends_every_shard() {
     for shards in SHARDS {
-        let Some(mut crowd) = Crowd::gather(shards) else { return };
+        let mut crowd = Crowd::gather(shards);
         crowd.server.handle().stop();
         for member in &mut crowd.members {
             let frame = member.client.read_frame();

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use harness::{
     NEVER_MS, PATIENCE, RawClient, ServerFrame, TestServer, binary, patient, ping, text, wait_until,
 };
-use ringwire::{CloseCode, Config, Conn, Handler, Message, Overflow};
+use ringwire::{
+    CloseCode, Config, Conn, Context, Handler, Message, Offer, Overflow, Request, Upgrade,
+};
 
 /// Echoes, but for some orders: `fill` sends much, `close` closes with 4000, `join` subscribes and
 /// `publish` publishes.
@@ -22,8 +24,18 @@ const FILL_BYTES: usize = 30_000_000;
 
 impl Handler for Ordered {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("fill") => {
                 conn.send(&vec![0; FILL_BYTES]);
@@ -41,7 +53,7 @@ impl Handler for Ordered {
     }
 }
 
-fn server(config: Config) -> Option<TestServer> {
+fn server(config: Config) -> TestServer {
     TestServer::start(1, config, |_| Ordered)
 }
 
@@ -99,7 +111,7 @@ const PART: usize = 500_000;
 /// what is written. Ten seconds of reading, with deadlines of two.
 #[test]
 fn a_reader_that_is_slow_and_never_pauses() {
-    let Some(server) = server(strict()) else { return };
+    let server = server(strict());
     let mut reader = SlowReader::open(&server);
     for _ in 0..4 {
         reader.send(&binary(&[b'x'; PART]));
@@ -118,7 +130,7 @@ fn a_reader_that_is_slow_and_never_pauses() {
 /// is meant for slow readers.
 #[test]
 fn a_close_reaches_a_slow_reader() {
-    let Some(server) = server(strict()) else { return };
+    let server = server(strict());
     for (order, code) in [("close", 4000), ("a message that does not fit", 1013)] {
         let mut reader = SlowReader::open(&server);
         reader.send(&[text("fill"), text(order)].concat());
@@ -136,7 +148,7 @@ fn a_close_reaches_a_slow_reader() {
 #[test]
 fn a_pong_reaches_a_peer_that_stays_above_the_mark() {
     let config = Config { write_bytes_max: 4 * FILL_BYTES, ..patient() };
-    let Some(server) = server(config) else { return };
+    let server = server(config);
     let mut client = server.open();
     client.send(&[text("fill"), ping(b"there?"), text("fill")].concat());
     let handle = server.handle();
@@ -155,7 +167,7 @@ fn a_reader_below_the_least_rate() {
         write_rate_bytes_min: 1_000_000,
         ..patient()
     };
-    let Some(server) = server(config) else { return };
+    let server = server(config);
     let mut reader = SlowReader::open(&server);
     reader.send(&text("fill"));
     let handle = server.handle();
@@ -170,7 +182,7 @@ fn a_reader_below_the_least_rate() {
 #[test]
 fn a_reader_above_the_least_rate() {
     let config = Config { write_timeout_ms: 1_000, write_rate_bytes_min: 10_000, ..patient() };
-    let Some(server) = server(config) else { return };
+    let server = server(config);
     let mut reader = SlowReader::open(&server);
     reader.send(&text("fill"));
     reader.read(1_200_000);
@@ -182,7 +194,7 @@ fn a_reader_above_the_least_rate() {
 #[test]
 fn peers_that_read_nothing() {
     let config = Config { overflow: Overflow::Drop, ..strict() };
-    let Some(server) = server(config) else { return };
+    let server = server(config);
     let mut ours = server.open();
     ours.send(&text("fill"));
     let mut kernels = RawClient::open_narrow(server.addr());
@@ -212,7 +224,7 @@ fn peers_that_read_nothing() {
 #[test]
 fn stopping_does_not_wait_for_the_mute() {
     let config = Config { close_timeout_ms: 500, drain_timeout_ms: NEVER_MS, ..patient() };
-    let Some(server) = server(config) else { return };
+    let server = server(config);
     let mute: Vec<RawClient> = (0..5).map(|_| server.open()).collect();
     let mut stalled = server.open();
     stalled.send(&text("fill"));
@@ -229,7 +241,7 @@ fn stopping_waits_for_those_that_make_progress() {
     const DRAIN: Duration = Duration::from_secs(6);
     let config =
         Config { close_timeout_ms: 2_000, drain_timeout_ms: DRAIN.as_millis() as u32, ..patient() };
-    let Some(server) = server(config) else { return };
+    let server = server(config);
     let mut mute = server.open();
     let mut quick = server.open();
     quick.send(&text("fill"));

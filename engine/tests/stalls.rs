@@ -14,7 +14,7 @@ use harness::{
     NEVER_MS, PATIENCE, RawClient, ServerFrame, TestServer, close, frame, handshake, patient, ping,
     text, wait_until,
 };
-use ringwire::{CloseCode, Config, Conn, Handler, Message};
+use ringwire::{CloseCode, Config, Conn, Context, Handler, Message, Offer, Request, Upgrade};
 
 /// The deadline under test. Far more than a client here takes to get ready.
 const DEADLINE_MS: u32 = 3_000;
@@ -30,8 +30,18 @@ struct Ordered;
 
 impl Handler for Ordered {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("observe") => {
                 assert!(conn.subscribe("closes"));
@@ -47,7 +57,13 @@ impl Handler for Ordered {
         }
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, ()>, code: CloseCode, reason: &str) {
+    fn on_close(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        _state: &mut (),
+        code: CloseCode,
+        reason: &str,
+    ) {
         conn.publish("closes", format!("{} {reason}", code.as_u16()).as_str());
     }
 }
@@ -69,7 +85,7 @@ fn assert_echoes(client: &mut RawClient) {
 fn a_handshake_that_came_meanwhile() {
     let config = Config { handshake_timeout_ms: DEADLINE_MS, ..patient() };
     let name = "a_handshake_that_came_meanwhile";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..20).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| client.send(&handshake()[..20]));
     server.stopped_for(STILL, || {
@@ -92,7 +108,7 @@ fn a_handshake_that_comes_just_afterwards() {
         ..patient()
     };
     let name = "a_handshake_that_comes_just_afterwards";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut busy = server.open();
     let mut client = server.connect();
     client.send(&handshake()[..20]);
@@ -110,7 +126,7 @@ fn pongs_that_came_meanwhile() {
     let config =
         Config { ping_interval_ms: DEADLINE_MS, pong_timeout_ms: DEADLINE_MS, ..patient() };
     let name = "pongs_that_came_meanwhile";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..40).map(|_| server.open()).collect();
     for client in &mut clients {
         assert_eq!(client.read_frame().first, 0x89);
@@ -147,7 +163,7 @@ fn more_that_came_meanwhile_than_there_are_buffers() {
         ..patient()
     };
     let name = "more_that_came_meanwhile_than_there_are_buffers";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..200).map(|_| server.open()).collect();
     let message = text(&"x".repeat(1_000));
     server.stopped_for(STILL * 2, || {
@@ -166,7 +182,7 @@ fn more_that_came_meanwhile_than_there_are_buffers() {
 fn a_word_that_came_meanwhile_of_an_idle_peer() {
     let config = Config { idle_timeout_ms: DEADLINE_MS, ..patient() };
     let name = "a_word_that_came_meanwhile_of_an_idle_peer";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..20).map(|_| server.open()).collect();
     server.stopped_for(STILL, || {
         clients.iter_mut().for_each(|client| client.send(&text("hello")));
@@ -182,7 +198,7 @@ fn a_word_that_came_meanwhile_of_an_idle_peer() {
 fn the_rest_of_a_message_that_came_meanwhile() {
     let config = Config { message_timeout_ms: DEADLINE_MS, ..patient() };
     let name = "the_rest_of_a_message_that_came_meanwhile";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let whole = text("in two pieces");
     let mut in_pieces = server.open();
     let mut in_fragments = server.open();
@@ -205,7 +221,7 @@ fn the_rest_of_a_message_that_came_meanwhile() {
 fn reading_that_went_on_meanwhile() {
     let config = Config { write_timeout_ms: DEADLINE_MS, ..patient() };
     let name = "reading_that_went_on_meanwhile";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut client = server.open();
     client.send(&text("fill"));
     client.stream.peek(&mut [0]).expect("it has begun");
@@ -223,7 +239,7 @@ fn reading_that_went_on_meanwhile() {
 fn a_close_that_was_answered_meanwhile() {
     let config = Config { close_timeout_ms: DEADLINE_MS, ..patient() };
     let name = "a_close_that_was_answered_meanwhile";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut observer = observer(&server);
     let mut client = server.open();
     client.send(&text("close"));
@@ -243,7 +259,7 @@ fn standing_still_is_nobodys_silence() {
         ..patient()
     };
     let name = "standing_still_is_nobodys_silence";
-    let Some(server) = ServerProcess::start(name, "-c 0", config, |_| Ordered) else { return };
+    let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..20).map(|_| server.open()).collect();
     for client in &mut clients {
         assert_eq!(client.read_frame().first, 0x89);
@@ -262,8 +278,18 @@ struct Blocking {
 
 impl Handler for Blocking {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         if message == Message::Text("block") {
             self.blocked.send(()).unwrap();
             self.go_on.lock().unwrap().recv_timeout(PATIENCE).expect("the test goes on");
@@ -289,7 +315,7 @@ fn a_callback_that_blocks() {
     let ((blocked, is_blocked), (go_on, goes_on)) = (channel(), channel());
     let goes_on = Arc::new(Mutex::new(goes_on));
     let make = move |_| Blocking { blocked: blocked.clone(), go_on: Arc::clone(&goes_on) };
-    let Some(server) = TestServer::start(1, config, make) else { return };
+    let server = TestServer::start(1, config, make);
     let mut blocking = server.open();
     let mut early: Vec<RawClient> = (0..30).map(|_| server.open()).collect();
     let mut late: Vec<RawClient> = (0..30).map(|_| server.open()).collect();

@@ -10,12 +10,13 @@ use crate::config::Config;
 use crate::error::HandleError;
 use crate::handle::Handle;
 use crate::mailbox::{Command, Mailbox};
+use crate::shard::Links;
 use crate::ticket::Place;
 
 pub(crate) struct Desk<C> {
     /// Of every shard, by index.
     mailboxes: Arc<[Mailbox<C>]>,
-    server: u32,
+    handle: Handle<C>,
     /// Commands of this shard to itself, at most `command_entries`.
     own: VecDeque<C>,
     own_max: usize,
@@ -25,10 +26,12 @@ pub(crate) struct Desk<C> {
 }
 
 impl<C> Desk<C> {
-    pub(crate) fn new(config: &Config, server: u32, mailboxes: Arc<[Mailbox<C>]>) -> Self {
+    pub(crate) fn new(config: &Config, links: &Links<C>) -> Self {
+        let mailboxes = Arc::clone(&links.mailboxes);
+        let handle = Handle::new(Arc::clone(&mailboxes), links.server).on(links.driver);
         let own_max = config.command_entries;
         let timers = AppTimers::new(config.timers_max);
-        Self { mailboxes, server, own: VecDeque::new(), own_max, answers: VecDeque::new(), timers }
+        Self { mailboxes, handle, own: VecDeque::new(), own_max, answers: VecDeque::new(), timers }
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -36,7 +39,7 @@ impl<C> Desk<C> {
     }
 
     pub(crate) fn handle(&self) -> Handle<C> {
-        Handle::new(Arc::clone(&self.mailboxes), self.server)
+        self.handle.clone()
     }
 
     /// Leaves a command in another shard's queue.

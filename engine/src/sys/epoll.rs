@@ -26,7 +26,7 @@ use super::backlog;
 use super::listener::{Listener, canonical};
 use super::receive_buffers::ReceiveBuffers;
 use super::ring_setup::{MAPPING_BUFFERS, RingConfig, RingError, refused};
-use super::socket::{descriptor, into_descriptor};
+use super::socket::{self, descriptor, into_descriptor};
 use super::waker::Waker;
 use crate::driver::{
     COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
@@ -471,9 +471,8 @@ impl Driver for EpollDriver {
     }
 
     fn shut_down(&mut self, socket: &Socket) {
-        // Makes the socket readable and writable, and so ends the receive and the send. An error
-        // says that the peer is gone already, which they will say as well.
-        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Both);
+        // Makes the socket readable and writable.
+        socket::shut_down(socket);
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {

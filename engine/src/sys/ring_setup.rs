@@ -96,6 +96,7 @@ pub(super) fn refused(step: &'static str) -> impl FnOnce(io::Error) -> RingError
 /// Leaves out the one flag that is newer than the floor if need be, and halves the queues while
 /// memory is short: other processes of the user may have locked some (`fit_rings` cannot know).
 pub(super) fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
+    let asked_entries = config.completion_entries;
     let mut config = *config;
     let mut no_sqarray = true;
     loop {
@@ -112,7 +113,13 @@ pub(super) fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
             builder.setup_no_sqarray(); // kernel 6.6
         }
         let source = match builder.build(config.submission_entries) {
-            Ok(ring) => return Ok(ring),
+            Ok(ring) => {
+                let entries = config.completion_entries;
+                if entries < asked_entries {
+                    tracing::warn!(entries, "memory for rings is short (ENOMEM): a smaller one");
+                }
+                return Ok(ring);
+            }
             Err(source) => source,
         };
         match source.raw_os_error() {
@@ -122,8 +129,6 @@ pub(super) fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
             }
             Some(libc::ENOMEM) if config.completion_entries / 2 >= COMPLETION_ENTRIES_MIN => {
                 (config.submission_entries, config.completion_entries) = halved(&config);
-                let entries = config.completion_entries;
-                tracing::warn!(entries, "memory for rings is short (ENOMEM): a smaller one");
             }
             _ => {
                 return Err(RingError::Refused { step: "io_uring_setup", source });

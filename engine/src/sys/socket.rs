@@ -1,7 +1,12 @@
-//! The descriptor behind a [`Socket`] of a driver on the kernel.
+//! The descriptor behind a [`Socket`] of a driver on the kernel, and how it is cut off.
 
-use std::os::fd::OwnedFd;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
+use socket2::SockRef;
+
+use super::backlog;
 use crate::driver::{Descriptor, Socket};
 
 pub(super) fn descriptor(socket: &Socket) -> &OwnedFd {
@@ -17,5 +22,24 @@ pub(super) fn into_descriptor(socket: Socket) -> OwnedFd {
         Descriptor::Open(descriptor) => descriptor,
         #[cfg(any(test, feature = "sim"))]
         Descriptor::Simulated(_) => panic!("a socket of another driver"),
+    }
+}
+
+/// Shuts both directions down, which wakes whoever waits for the socket: its receive and its send
+/// end. Closing the socket then resets the connection if input was unread now.
+///
+/// The kernel resets a connection that is closed with unread input. But a receive that ends here
+/// first takes what is unread, and the peer is not told that there is room again (Linux sends no
+/// window update behind `SHUT_RD`). So a peer whose window was full was told nothing at all: it
+/// hung for up to 100 s, until its probes of the window were far enough apart.
+///
+/// An error says that the peer is gone already, which the receive and the send will say as well.
+pub(super) fn shut_down(socket: &Socket) {
+    let descriptor = descriptor(socket);
+    let socket = SockRef::from(descriptor);
+    let _ = socket.shutdown(Shutdown::Both);
+    // Behind the shutdown, after which the kernel answers new input with a reset.
+    if backlog::unread_bytes(descriptor.as_fd()) > 0 {
+        let _ = socket.set_linger(Some(Duration::ZERO));
     }
 }

@@ -24,7 +24,7 @@ use super::ring_setup::{
     MAPPING_BUFFERS, RingConfig, RingError, check_operations, refused, register_ring_fd, set_up,
     unregister_ring_fd,
 };
-use super::socket::{descriptor, into_descriptor};
+use super::socket::{self, descriptor, into_descriptor};
 use super::waker::Waker;
 use crate::driver::{
     COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
@@ -468,10 +468,8 @@ impl Driver for UringDriver {
     }
 
     fn shut_down(&mut self, socket: &Socket) {
-        // Wakes whoever waits for the socket, and so ends the receive and the send. A cancel by
-        // descriptor would walk every request of the ring. An error says that the peer is gone
-        // already, which they will say as well.
-        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Both);
+        // A cancel by descriptor would walk every request of the ring.
+        socket::shut_down(socket);
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {

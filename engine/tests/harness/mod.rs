@@ -9,7 +9,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ringwire::{Config, Conn, Handle, Handler, Message, Running, Server, SetupError};
+use ringwire::{
+    Builder, Config, Conn, Context, DriverChoice, DriverKind, Handle, Handler, Message, Offer,
+    Request, Running, Server, SetupError, ShardStart, Upgrade,
+};
 use socket2::{Domain, SockRef, Socket, Type};
 
 pub mod process;
@@ -38,13 +41,36 @@ pub fn patient() -> Config {
     }
 }
 
+/// The driver that every test runs on: `auto`, `io_uring` or `epoll`, as `RINGWIRE_DRIVER` says;
+/// `auto` without it.
+pub fn driver_choice() -> DriverChoice {
+    let Some(name) = std::env::var_os("RINGWIRE_DRIVER") else { return DriverChoice::Auto };
+    let name = name.to_string_lossy();
+    name.parse().unwrap_or_else(|error| panic!("RINGWIRE_DRIVER: {error}"))
+}
+
+/// A builder of a server on the driver asked for ([`driver_choice`]).
+pub fn builder() -> Builder {
+    Server::builder().driver(driver_choice())
+}
+
 /// Sends every message back, and leaves everything else as it is by default.
 pub struct Echo;
 
 impl Handler for Echo {
     type State = ();
+    type Command = ();
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         conn.send(message);
     }
 }
@@ -65,23 +91,21 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// Starts a server on a free port, or says loudly that there is no io_uring here and
-    /// returns `None`. With `RINGWIRE_REQUIRE_IO_URING` set (as in CI) that is a failure.
-    pub fn start<H: Handler>(
+    /// Starts a server on a free port, on the driver asked for ([`driver_choice`]).
+    pub fn start<H: Handler<Command = ()>>(
         shards: usize,
         config: Config,
-        make: impl Fn(usize) -> H + Send + Sync + 'static,
-    ) -> Option<Self> {
+        make: impl Fn(ShardStart) -> H + Send + Sync + 'static,
+    ) -> Self {
         let address = format!("{}:0", own_ip());
-        let server = Server::builder().listen(address).shards(shards).config(config);
-        match server.start(make) {
-            Ok(running) => Some(Self { running: Some(running) }),
-            Err(error) if may_skip(&error) => {
-                eprintln!("SKIPPED, NOTHING WAS TESTED: {error}");
-                None
-            }
-            Err(error) => panic!("{error}"),
+        let server = builder().listen(address).shards(shards).config(config);
+        let running = server.start(make).unwrap_or_else(|error| panic!("{error}"));
+        match driver_choice() {
+            DriverChoice::Auto => {}
+            DriverChoice::IoUring => assert_eq!(running.driver(), DriverKind::IoUring),
+            DriverChoice::Epoll => assert_eq!(running.driver(), DriverKind::Epoll),
         }
+        Self { running: Some(running) }
     }
 
     fn running(&self) -> &Running {
@@ -90,6 +114,10 @@ impl TestServer {
 
     pub fn addr(&self) -> SocketAddr {
         self.running().local_addr()
+    }
+
+    pub fn driver(&self) -> DriverKind {
+        self.running().driver()
     }
 
     pub fn handle(&self) -> Handle {
@@ -136,10 +164,6 @@ impl Drop for TestServer {
             ended.expect("no shard panics");
         }
     }
-}
-
-fn may_skip(error: &SetupError) -> bool {
-    error.is_io_uring_unavailable() && std::env::var_os("RINGWIRE_REQUIRE_IO_URING").is_none()
 }
 
 /// A plain valid opening handshake.
@@ -301,9 +325,14 @@ impl RawClient {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
-    /// Sends what the server may no longer want to hear.
+    /// Sends what the server may no longer want to hear: an error says so. One that only stops to
+    /// read, and says nothing, is a failure.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        let sent = self.stream.write_all(bytes);
+        if let Err(error) = &sent {
+            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "neither reads nor resets");
+        }
+        sent
     }
 
     /// A response head, up to and with its empty line.

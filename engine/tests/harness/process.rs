@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ringwire::{Config, Handler};
+use ringwire::{Config, Handler, ShardStart};
 
 use super::{RawClient, TestServer, wait_until};
 
@@ -26,16 +26,15 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts a server of one shard with `limits`, arguments of the shell's `ulimit` such as
     /// `-n 64`. To be called first in the test of the given name: in the server's process it
-    /// serves, and returns `None` when that is over. Also `None` as in [`TestServer::start`].
-    pub fn start<H: Handler>(
+    /// serves, and ends the process when that is over.
+    pub fn start<H: Handler<Command = ()>>(
         test: &str,
         limits: &str,
         config: Config,
-        make: impl Fn(usize) -> H + Send + Sync + 'static,
-    ) -> Option<Self> {
+        make: impl Fn(ShardStart) -> H + Send + Sync + 'static,
+    ) -> Self {
         if env::var_os(ROLE).is_some() {
             serve(config, make);
-            return None;
         }
         // The shell becomes the server, so that the process id is the server's.
         let script = format!("ulimit {limits} && exec \"$@\"");
@@ -51,14 +50,10 @@ impl ServerProcess {
             .expect("a shell runs");
         let stdin = child.stdin.take();
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let line = read_until(&mut stdout, &["listening on ", "skipped"]);
-        if line.contains("skipped") {
-            child.wait().expect("it can be waited for");
-            return None;
-        }
+        let line = read_until(&mut stdout, &["listening on "]);
         let (_, addr) = line.split_once("listening on ").expect("read until there is one");
         let addr = addr.trim().parse().expect("an address");
-        Some(Self { child, stdin, stdout, addr })
+        Self { child, stdin, stdout, addr }
     }
 
     pub fn connect(&self) -> RawClient {
@@ -158,14 +153,15 @@ fn read_until(stdout: &mut impl BufRead, words: &[&str]) -> String {
 }
 
 /// The other process: serves until its standard input ends.
-fn serve<H: Handler>(config: Config, make: impl Fn(usize) -> H + Send + Sync + 'static) {
-    let Some(server) = TestServer::start(1, config, make) else {
-        println!("skipped");
-        return;
-    };
+fn serve<H: Handler<Command = ()>>(
+    config: Config,
+    make: impl Fn(ShardStart) -> H + Send + Sync + 'static,
+) -> ! {
+    let server = TestServer::start(1, config, make);
     println!("listening on {}", server.addr());
     io::copy(&mut io::stdin(), &mut io::sink()).expect("standard input can be read");
     let handle = server.handle();
     server.stop().expect("no shard panics");
     println!("{:?}", handle.metrics());
+    std::process::exit(0);
 }

@@ -3,8 +3,8 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use ringwire::{CloseCode, Config, Conn, ConnId, Handler, Message, Offer, Request};
-use ringwire::{Response, Upgrade};
+use ringwire::{CloseCode, Config, Conn, ConnId, Context, Handler, Message, Offer, Request};
+use ringwire::{Reply, Response, Upgrade};
 
 use super::{PATIENCE, TestServer};
 
@@ -21,10 +21,10 @@ pub enum Call {
 #[derive(Clone, Copy)]
 pub struct Acts {
     pub upgrade: fn(&Request<'_>, &Offer<'_>) -> Upgrade<()>,
-    pub open: fn(&mut Conn<'_, ()>),
-    pub message: fn(&mut Conn<'_, ()>, Message<'_>),
-    pub drain: fn(&mut Conn<'_, ()>),
-    pub close: fn(&mut Conn<'_, ()>),
+    pub open: fn(&mut Conn<'_, Recorder>),
+    pub message: fn(&mut Conn<'_, Recorder>, Message<'_>),
+    pub drain: fn(&mut Conn<'_, Recorder>),
+    pub close: fn(&mut Conn<'_, Recorder>),
     pub request: fn(&Request<'_>) -> Response,
 }
 
@@ -43,14 +43,15 @@ impl Default for Acts {
     }
 }
 
-struct Recorder {
+/// The handler of a recorded server.
+pub struct Recorder {
     acts: Acts,
     calls: Sender<(ConnId, Call)>,
 }
 
 impl Recorder {
     /// Before it is acted upon, so that a panic is recorded too.
-    fn record(&self, conn: &Conn<'_, ()>, call: Call) {
+    fn record(&self, conn: &Conn<'_, Self>, call: Call) {
         // A test that is over listens no more.
         let _ = self.calls.send((conn.id(), call));
     }
@@ -58,33 +59,45 @@ impl Recorder {
 
 impl Handler for Recorder {
     type State = ();
+    type Command = ();
 
-    fn on_upgrade(&mut self, request: &Request<'_>, offer: &Offer<'_>) -> Upgrade<()> {
+    fn on_upgrade(
+        &mut self,
+        _cx: &mut Context<'_, Self>,
+        request: &Request<'_>,
+        offer: &Offer<'_>,
+    ) -> Upgrade<()> {
         (self.acts.upgrade)(request, offer)
     }
 
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         self.record(conn, Call::Open);
         (self.acts.open)(conn);
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         self.record(conn, Call::Message(message.payload().to_vec()));
         (self.acts.message)(conn, message);
     }
 
-    fn on_drain(&mut self, conn: &mut Conn<'_, ()>) {
+    fn on_drain(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         self.record(conn, Call::Drain);
         (self.acts.drain)(conn);
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_, ()>, code: CloseCode, reason: &str) {
+    fn on_close(
+        &mut self,
+        conn: &mut Conn<'_, Self>,
+        _state: &mut (),
+        code: CloseCode,
+        reason: &str,
+    ) {
         self.record(conn, Call::Close(code.as_u16(), reason.to_owned()));
         (self.acts.close)(conn);
     }
 
-    fn on_request(&mut self, request: &Request<'_>) -> Response {
-        (self.acts.request)(request)
+    fn on_request(&mut self, _cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
+        (self.acts.request)(request).into()
     }
 }
 
@@ -121,10 +134,9 @@ impl Calls {
     }
 }
 
-/// A server of one shard whose callbacks do as told and are recorded; `None` as in
-/// [`TestServer::start`].
-pub fn recorded(config: Config, acts: Acts) -> Option<(TestServer, Calls)> {
+/// A server of one shard whose callbacks do as told and are recorded.
+pub fn recorded(config: Config, acts: Acts) -> (TestServer, Calls) {
     let (sender, calls) = channel();
     let make = move |_| Recorder { acts, calls: sender.clone() };
-    Some((TestServer::start(1, config, make)?, Calls { calls }))
+    (TestServer::start(1, config, make), Calls { calls })
 }
