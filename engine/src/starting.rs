@@ -130,7 +130,7 @@ pub(crate) fn start_threads<H: Handler, F: Make<H>>(
     plan: Plan<F, H::Command>,
     listeners: Vec<Vec<Listener>>,
     links: Vec<Links<H::Command>>,
-) -> Result<(DriverKind, Vec<JoinHandle<()>>), SetupError> {
+) -> Result<Threads, SetupError> {
     let plan = Arc::new(plan);
     if choice != DriverChoice::Epoll {
         match start_on::<H, F, UringDriver>(&plan, listeners, links) {
@@ -150,10 +150,16 @@ pub(crate) fn start_threads<H: Handler, F: Make<H>>(
     Ok(start_on::<H, F, EpollDriver>(&plan, listeners, links)?)
 }
 
+/// The listeners and the links of each shard.
+type Inputs<C> = (Vec<Vec<Listener>>, Vec<Links<C>>);
+
+/// The threads of the shards, and the driver they run on.
+type Threads = (DriverKind, Vec<JoinHandle<()>>);
+
 /// A start that has failed: the reason, and what another one may use, unless a shard has had it.
 struct NotStarted<C> {
     error: SetupError,
-    unused: Option<(Vec<Vec<Listener>>, Vec<Links<C>>)>,
+    unused: Option<Inputs<C>>,
 }
 
 impl<C> From<NotStarted<C>> for SetupError {
@@ -166,7 +172,7 @@ fn start_on<H: Handler, F: Make<H>, D: KernelDriver>(
     plan: &Arc<Plan<F, H::Command>>,
     listeners: Vec<Vec<Listener>>,
     links: Vec<Links<H::Command>>,
-) -> Result<(DriverKind, Vec<JoinHandle<()>>), NotStarted<H::Command>> {
+) -> Result<Threads, NotStarted<H::Command>> {
     let (starting, doors) = match Starting::<D, H::Command>::open(plan) {
         Ok(opened) => opened,
         Err(error) => return Err(NotStarted { error, unused: Some((listeners, links)) }),

@@ -102,8 +102,8 @@ fn a_handler_that_cannot_be_made() {
     let address = server.addr().to_string();
     server.stop().expect("no shard panics");
     for panicking in [0, 1, 2] {
-        let make = move |shard| {
-            if shard == panicking {
+        let make = move |shard: ringwire::ShardStart| {
+            if shard.index == panicking {
                 // As `panic!`, but without the message on standard error.
                 resume_unwind(Box::new("on purpose"));
             }
@@ -150,7 +150,7 @@ impl Drop for Grudge {
 #[test]
 fn a_shard_that_panics() {
     for panicking in [0, 1] {
-        let make = move |shard| Grudge(shard == panicking);
+        let make = move |shard: ringwire::ShardStart| Grudge(shard.index == panicking);
         let address = format!("{}:0", own_ip());
         let running = builder().listen(address).shards(2).start(make);
         let running = running.expect("it panics only when it ends");

@@ -45,10 +45,13 @@ impl TestResponse {
     }
 }
 
+/// A test needs no randomness.
+type ClientConnection = Connection<fn() -> [u8; 4]>;
+
 enum Stage {
     /// The handshake is on its way.
     Opening,
-    Open(Box<Connection<fn() -> [u8; 4]>>),
+    Open(Box<ClientConnection>),
     /// Refused, or over.
     Over,
 }
@@ -200,7 +203,7 @@ impl TestClient {
         texts.collect()
     }
 
-    fn write(&mut self, write: impl FnOnce(&mut Connection<fn() -> [u8; 4]>, &mut Vec<u8>)) {
+    fn write(&mut self, write: impl FnOnce(&mut ClientConnection, &mut Vec<u8>)) {
         self.take_head();
         let Stage::Open(connection) = &mut self.stage else { panic!("the connection is not open") };
         write(connection, &mut self.wire.borrow_mut().to_server);
