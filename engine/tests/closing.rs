@@ -332,7 +332,7 @@ fn closes_that_are_never_finished() {
     let mut violating = server.open();
     violating.send(&frame(0x83, b""));
     let mut refused = server.connect();
-    refused.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    refused.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     server.wait_until_empty();
     let mut codes: Vec<u16> = (0..3).map(|_| calls.next_close().0).collect();
     codes.sort_unstable();

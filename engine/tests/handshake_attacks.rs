@@ -151,7 +151,7 @@ fn a_head_request_never_gets_a_body() {
         ("bare LF", b"HEAD / HTTP/1.1\nHost: a\r\n\r\n".to_vec(), 400),
         ("HTTP/2.0", first_line("HEAD / HTTP/2.0"), 400),
         ("folded", head("Host: a\r\n b\r\n"), 400),
-        ("plain, refused by default", head("Host: a\r\n"), 426),
+        ("plain, refused by default", head("Host: a\r\nConnection: close\r\n"), 426),
         ("a proxy took Upgrade away", first_line("HEAD / HTTP/1.0"), 426),
     ]);
 }

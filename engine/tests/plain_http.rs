@@ -4,7 +4,7 @@ mod harness;
 
 use harness::recorder::{Acts, recorded};
 use harness::requests::{VERSION, without};
-use harness::{Echo, TestServer, assert_is_date};
+use harness::{Echo, ServerFrame, TestServer, assert_is_date, handshake, text};
 use ringwire::{Config, Request, Response};
 
 /// A request line, and the status, body and Content-Length of its answer.
@@ -40,13 +40,15 @@ fn plain_http_on_the_same_port() {
     ];
     for (line, status, body, length) in requests {
         let mut client = server.connect();
-        // One request for one connection: the second is not answered.
-        client.send(format!("{line}\r\nHost: a\r\n\r\n").repeat(2).as_bytes());
+        // It shall be the last: the second is not answered.
+        let request = format!("{line}\r\nHost: a\r\nConnection: close\r\n\r\n");
+        client.send(request.repeat(2).as_bytes());
         let response = client.read_last_response();
         assert_eq!((response.status, &response.body[..]), (status, body), "{line}");
         assert_eq!(response.header("Content-Length"), length, "{line}");
         assert_eq!(response.header("Connection"), Some("close"), "{line}");
-        let allow = line.starts_with("OPTIONS").then_some("GET, HEAD, OPTIONS");
+        let allow =
+            line.starts_with("OPTIONS").then_some("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
         assert_eq!(response.header("Allow"), allow, "{line}");
         assert_is_date(&response);
     }
@@ -65,13 +67,18 @@ fn health_checks_find_an_answer() {
         ("GET /health HTTP/1.0\r\n\r\n", 200, b"ok\n"),
         ("HEAD /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, b""),
         (
-            "GET /health HTTP/1.1\r\nHost: 10.0.0.1:80\r\nUser-Agent: kube-probe/1.34\r\n\r\n",
+            "GET /health HTTP/1.1\r\nHost: 10.0.0.1:80\r\nUser-Agent: kube-probe/1.34\r\n\
+             Connection: close\r\n\r\n",
             200,
             b"ok\n",
         ),
-        ("GET /health?x HTTP/1.1\r\nHost: a\r\n\r\n", 200, b"ok\n"),
+        ("GET /health?x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200, b"ok\n"),
         ("GET / HTTP/1.0\r\n\r\n", 426, b"this is a WebSocket server\n"),
-        ("GET /healthy HTTP/1.1\r\nHost: a\r\n\r\n", 426, b"this is a WebSocket server\n"),
+        (
+            "GET /healthy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            426,
+            b"this is a WebSocket server\n",
+        ),
     ];
     for (request, status, body) in requests {
         let mut client = server.connect();
@@ -82,6 +89,33 @@ fn health_checks_find_an_answer() {
     }
     let metrics = server.handle().metrics();
     assert_eq!((metrics.handshakes_refused, metrics.connections_silent), (0, 0));
+}
+
+/// A connection serves one request after the other, with bodies, and then a WebSocket.
+#[test]
+fn one_connection_serves_several_requests() {
+    let echo = |request: &Request<'_>| {
+        Response::new(200).body("application/octet-stream", request.body().to_vec())
+    };
+    let acts = Acts { request: echo, ..Acts::default() };
+    let (server, _calls) = recorded(Config::default(), acts);
+    let mut client = server.connect();
+    let bodies = [vec![], b"hello".to_vec(), vec![7; 100_000]];
+    for body in &bodies {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        client.send(&[head.as_bytes(), body].concat());
+        let response = client.read_response();
+        assert_eq!((response.status, response.body == *body), (200, true), "{}", body.len());
+        assert_eq!(response.header("Connection"), None);
+    }
+    // Two at once, and the handshake right behind them.
+    let gets = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
+    client.send(&[gets, handshake(), text("behind it")].concat());
+    for status in [200, 200, 101] {
+        assert_eq!(client.read_response().status, status);
+    }
+    assert_eq!(client.read_frame(), ServerFrame::text("behind it"));
+    assert_eq!(server.handle().metrics().requests, 5);
 }
 
 /// A panic of `on_request` is 500, to HEAD without a body.
