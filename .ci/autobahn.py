@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from example_server import ExampleServer
+from example_server import DRIVER, ExampleServer
 
 EXPECTED = Path(__file__).with_name("autobahn-expected.json")
 CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
@@ -24,7 +24,7 @@ TIMEOUT_S = 400
 
 def report(shards, folder):
     """Case → {"behavior": .., "behaviorClose": ..}, from a run against so many shards."""
-    agent = f"{shards} shards"
+    agent = f"{shards} shards, {DRIVER}"
     with ExampleServer("echo", "--shards", shards, *OPTIONS) as echo:
         spec = {
             "outdir": str(folder),
@@ -61,7 +61,7 @@ def judge(shards, results, expected):
             wrong.append(f"  {case}: {behavior}, close {close}; expected {expected.get(case)}")
     counts = Counter(result["behavior"] for result in results.values())
     summary = ", ".join(f"{count} {behavior}" for behavior, count in sorted(counts.items(), reverse=True))
-    print(f"Autobahn, {shards} shard(s): {len(results)} cases: {summary}; {len(wrong)} wrong", flush=True)
+    print(f"Autobahn, {shards} shard(s), {DRIVER}: {len(results)} cases: {summary}; {len(wrong)} wrong", flush=True)
     for line in wrong:
         print(line)
     return not wrong

@@ -255,7 +255,7 @@ def main():
         check_the_page_fits_a_phone(driver, server, ada, said)
         check_nothing_came_from_elsewhere(driver, server.address)
         server.stop()
-    print("browser: two messages, two shards, one restart: delivered once each in both tabs")
+    print(f"browser, on {server.driver}: two messages, two shards, one restart: delivered once each in both tabs")
 
 
 main()

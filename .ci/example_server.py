@@ -1,6 +1,7 @@
 """An example as a process: started, its one line read, ended. Knows nothing of WebSocket.
 
-The binaries are taken from the folder named by $EXAMPLES, which the scripts beside this set.
+The binaries are taken from the folder named by $EXAMPLES, which the scripts beside this set. They run on
+the driver named by $RINGWIRE_DRIVER, which they read themselves: `auto` without it.
 """
 
 import os
@@ -18,7 +19,11 @@ TIMEOUT_S = 20
 # free until it is taken again.
 OWN_HOST = f"127.{64 | os.getpid() >> 16 & 63}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
-LINE = re.compile(r"listening on ws://((?:127\.\d+\.\d+\.\d+|\[::1\]):(\d+)) \((\d+) shards, io_uring\)\n")
+DRIVER = os.environ.get("RINGWIRE_DRIVER", "auto")
+
+LINE = re.compile(
+    r"listening on ws://((?:127\.\d+\.\d+\.\d+|\[::1\]):(\d+)) \((\d+) shards, (io_uring|epoll)\)\n"
+)
 
 
 def command(name, *options):
@@ -31,13 +36,16 @@ def run(name, *options):
 
 
 class ExampleServer:
-    """A running example; leaving the `with` block kills it if it still runs."""
+    """A running example; leaving the `with` block kills it if it still runs.
 
-    def __init__(self, name, *options, host="127.0.0.1", port=0):
+    `program` starts it in place of its binary. It has to run on `driver`, unless that is `auto`.
+    """
+
+    def __init__(self, name, *options, host="127.0.0.1", port=0, program=None, driver=DRIVER):
         self.name = name
         self._log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command(name, "--listen", f"{host}:{port}", *options),
+            [*(program or command(name)), "--listen", f"{host}:{port}", *map(str, options)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -46,10 +54,11 @@ class ExampleServer:
         ready, _, _ = select.select([self.process.stdout], [], [], TIMEOUT_S)
         line = self.process.stdout.readline() if ready else ""
         match = LINE.fullmatch(line)
-        if not match:
+        if not match or driver not in ("auto", match[4]):
             self.kill()
-            raise AssertionError(f"{name} printed {line!r}; its log:\n{self.log()}")
+            raise AssertionError(f"{name}, asked for {driver}, printed {line!r}; its log:\n{self.log()}")
         self.address, self.port, self.shards = match[1], int(match[2]), int(match[3])
+        self.driver = match[4]
 
     def log(self):
         self._log.seek(0)

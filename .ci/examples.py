@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from example_server import TIMEOUT_S, ExampleServer, run
+from example_server import DRIVER, TIMEOUT_S, ExampleServer, run
 
 NAMES = ["echo", "broadcast", "chat"]
 KIB = 1024
@@ -59,6 +59,18 @@ def check_the_line_says_where_and_how_many():
                 assert server.port != 0 and server.shards == shards
                 visit(client(server, path_of(name)))
                 server.stop()
+
+
+def check_the_driver_is_the_one_asked_for():
+    for name in NAMES:
+        # The option is stronger than the environment.
+        with ExampleServer(name, "--driver", "epoll", driver="epoll") as server:
+            visit(client(server, path_of(name)))
+            server.stop()
+            assert "io_uring" not in server.log(), server.log()
+        with ExampleServer(name, "--driver", "auto", driver="auto") as server:
+            visit(client(server, path_of(name)))
+            server.stop()
 
 
 def check_signals_drain():
@@ -184,6 +196,7 @@ def check_wrong_options_are_explained():
             (["--max-message", "-1"], "-1"),
             (["--idle-timeout", "soon"], "--idle-timeout"),
             (["--colour"], "--colour"),
+            (["--driver", "kqueue"], "--driver"),
             (["--allow-origin", "https://app.example/"], "--allow-origin"),
             (["--allow-origin", "null"], "--allow-origin"),
         ]:
@@ -385,7 +398,7 @@ def main():
         check()
         title = name.removeprefix("check_").replace("_", " ")
         print(f"ok  {title} ({time.monotonic() - started:.1f} s)", flush=True)
-    print(f"examples: {len(checks)} checks passed")
+    print(f"examples: {len(checks)} checks passed on {DRIVER}")
 
 
 sys.exit(main())

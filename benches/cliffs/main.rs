@@ -21,7 +21,8 @@ use self::server::ServerOptions;
 
 // No allocator of its own: what is measured here is glibc's, and the examples have mimalloc.
 
-/// Measures each cliff against what it must be
+/// Measures each cliff against what it must be. Servers run on the driver that RINGWIRE_DRIVER names:
+/// auto, io_uring or epoll
 #[derive(Parser)]
 struct Options {
     #[command(subcommand)]

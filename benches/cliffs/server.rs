@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::Args;
-use ringwire::{Config, Conn, Context, Handle, Handler, Message, Offer, Request, Server, Upgrade};
+use ringwire::{Config, Conn, Context, DriverChoice, Handle, Handler, Message, Offer, Request, Server, Upgrade};
 use ringwire_bench::client::{Client, Heard};
 use ringwire_bench::process::Process;
 
@@ -21,6 +21,9 @@ pub(crate) struct ServerOptions {
     pub(crate) ping_interval_ms: Option<u32>,
     #[arg(long)]
     pub(crate) write_bytes_max: Option<usize>,
+    /// As of the examples, which are measured too.
+    #[arg(long, default_value_t, env = "RINGWIRE_DRIVER")]
+    pub(crate) driver: DriverChoice,
 }
 
 impl ServerOptions {
@@ -160,7 +163,8 @@ pub(crate) fn serve(options: &ServerOptions) -> Result<(), String> {
         write_bytes_max,
         ..defaults
     };
-    let server = Server::builder().listen("127.0.0.1:0").shards(1).config(config);
+    let server =
+        Server::builder().listen("127.0.0.1:0").shards(1).driver(options.driver).config(config);
     let running = server.start(|_| CliffHandler).map_err(|error| error.to_string())?;
     let handle = running.handle();
     let _ = HANDLE.set(handle.clone());

@@ -215,6 +215,39 @@ fn more_input_than_receive_buffers() {
     assert!(!metrics.contains("receives_unbuffered: 0,"), "there was a buffer for each: {metrics}");
 }
 
+/// More connections become readable at once than one tick takes: each is heard, and again when it
+/// speaks again.
+#[test]
+fn a_thousand_that_are_readable_at_once() {
+    const CONNECTIONS: usize = 1_000;
+    let name = "a_thousand_that_are_readable_at_once";
+    let server = ServerProcess::start(name, "-n 2048", Config::default(), |_| Echo);
+    raise_own_descriptor_limit(4_096);
+    let mut clients: Vec<RawClient> = (0..CONNECTIONS).map(|_| server.open()).collect();
+    for round in 0..3 {
+        let message = |index: usize| format!("{index} in round {round}");
+        server.stopped_for(Duration::ZERO, || {
+            for (index, client) in clients.iter_mut().enumerate() {
+                client.send(&text(&message(index)));
+            }
+        });
+        for (index, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.read_past_pings(), ServerFrame::text(&message(index)));
+        }
+    }
+    // And all of them are gone at once.
+    let descriptors = server.descriptors();
+    server.stopped_for(Duration::ZERO, || {
+        for (index, client) in clients.drain(..).enumerate() {
+            if index % 2 == 0 { client.reset() } else { drop(client) }
+        }
+    });
+    wait_until("all are closed", || server.descriptors() + CONNECTIONS == descriptors);
+    let metrics = server.stop();
+    assert!(metrics.contains("messages_received: 3000,"), "{metrics}");
+    assert!(metrics.contains("connections_now: 0,"), "{metrics}");
+}
+
 /// Rings so small that completions overflow them: slower, but nothing is lost.
 #[test]
 fn more_completions_than_fit() {
