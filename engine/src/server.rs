@@ -141,8 +141,7 @@ impl Builder {
             make,
             memory: Mutex::new(()),
         };
-        let (driver, threads) =
-            start_threads(self.driver, plan, by_shard(groups, shards), links)?;
+        let (driver, threads) = start_threads(self.driver, plan, by_shard(groups, shards), links)?;
         tracing::info!(?local_addrs, shards, %driver, "serving");
         let handle = Handle::new(mailboxes, server);
         Ok(Running { local_addrs, shards, driver, handle, threads })

@@ -16,8 +16,8 @@ use crate::mailbox::Mailbox;
 use crate::pin::SHARD_THREAD_PREFIX;
 use crate::shard::{Links, Shard};
 use crate::sys::{
-    EpollDriver, KernelDriver, Listener, RingConfig, UringDriver, Waker, descriptors_max, fit_rings,
-    locked_memory_bytes_max, pin_to, ring_bytes_min,
+    EpollDriver, KernelDriver, Listener, RingConfig, UringDriver, Waker, descriptors_max,
+    fit_rings, locked_memory_bytes_max, pin_to, ring_bytes_min,
 };
 use crate::timer_wheel::TimerWheel;
 

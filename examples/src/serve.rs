@@ -64,10 +64,8 @@ fn run<H: Handler>(
     handler: impl Fn(usize) -> H + Send + Sync + 'static,
     started: impl FnOnce(SocketAddr),
 ) -> Result<(), Box<dyn Error>> {
-    let mut server = Server::builder()
-        .pin(options.pin.clone())
-        .driver(options.driver)
-        .config(options.config());
+    let mut server =
+        Server::builder().pin(options.pin.clone()).driver(options.driver).config(options.config());
     for address in &options.listen {
         server = server.listen(address);
     }

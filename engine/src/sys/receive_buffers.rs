@@ -156,7 +156,11 @@ impl ReceiveBuffers {
     /// If it is not provided.
     #[inline]
     pub(super) fn provided(&mut self, buffer: u16) -> &mut [u8] {
-        assert_eq!(self.places[buffer as usize], Place::Provided, "buffer {buffer} is not provided");
+        assert_eq!(
+            self.places[buffer as usize],
+            Place::Provided,
+            "buffer {buffer} is not provided"
+        );
         self.bytes_of(buffer, self.buffer_bytes)
     }
 
