@@ -75,7 +75,9 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     gap_warned: Warned,
     /// Set when the server is to stop: by then connections are cut off.
     drain_until_ms: Option<u64>,
-    /// When they are cut off: the next slot to look at; beyond all slots when none is left.
+    /// When it stops, and when they are cut off: the next slot to look at; beyond all slots when
+    /// none is left.
+    close_from: u32,
     cut_off_from: u32,
     /// More deadlines have come than one tick looks at.
     has_deadlines_left: bool,
@@ -140,6 +142,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             surplus_warned: Warned::default(),
             gap_warned: Warned::default(),
             drain_until_ms: None,
+            close_from: 0,
             cut_off_from: 0,
             has_deadlines_left: false,
             trim_at_ms: None,
@@ -225,7 +228,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let core = &self.core;
         !(core.outbox.is_empty()
             && !self.has_deadlines_left
-            && !self.is_cutting_off()
+            && !self.is_ending_more()
             && core.failing.is_empty()
             && core.dirty.is_empty()
             && core.log.is_empty())

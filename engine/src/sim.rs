@@ -29,6 +29,11 @@ use crate::driver::Socket;
 pub(crate) trait Outstanding {
     fn outstanding(&self, socket: &Socket) -> (bool, bool);
 
+    /// How many completions the last tick has handed out, and how many sockets the shard has shut
+    /// down in it.
+    fn handed_out(&self) -> usize;
+    fn shut_downs(&self) -> usize;
+
     /// At how many deadlines the shard has asked, in its last tick, what is unread.
     fn looks(&self) -> usize;
 

@@ -220,8 +220,9 @@ impl World {
             return;
         }
         self.model.borrow_mut().failures = 0;
+        let served_before = self.shards[shard].served();
         self.shards[shard].tick_after(wait);
-        self.shards[shard].check_deadlines();
+        self.shards[shard].check_tick(&served_before);
         let failures = self.model.borrow().failures;
         assert!(failures <= self.limits.endings_max, "{failures} connections failed in one tick");
         self.sleeps[shard] = Sleep::Deciding;
@@ -231,6 +232,7 @@ impl World {
     fn decide(&mut self, shard: usize) {
         let wait = self.shards[shard].how_long_to_wait();
         if wait != Wait::No {
+            self.shards[shard].check_wait();
             self.shards[shard].driver_mut().submit();
         }
         self.waits[shard] = wait;
@@ -341,7 +343,7 @@ impl World {
         for (number, reason) in std::mem::take(&mut model.timed_out) {
             self.check_timed_out(number, &reason);
         }
-        let lost: u64 = self.shards.iter().map(|shard| shard.metrics().publishes_lost).sum();
+        let lost = self.publishes_lost();
         // One more would be the engine's own, caught with the handler's.
         let panics: u64 = self.shards.iter().map(|shard| shard.metrics().panics).sum();
         assert_eq!(panics, model.panics, "callbacks that panicked");
@@ -349,6 +351,10 @@ impl World {
         model.has_dropped |= self.shards.iter().any(|shard| {
             shard.metrics().messages_dropped > 0 || shard.metrics().publishes_lost > 0
         });
+    }
+
+    fn publishes_lost(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.metrics().publishes_lost).sum()
     }
 
     /// A deadline has ended a connection: the client must have left something undone, and nothing
