@@ -33,7 +33,7 @@ use self::warned::Warned;
 use crate::config::{Config, SURPLUS_MAX, TickLimits};
 use crate::connections::Connections;
 use crate::descriptors::Descriptors;
-use crate::driver::{Completion, Driver, Key, Socket, Wait};
+use crate::driver::{Completion, Driver, Key, Mark, Socket, Wait};
 use crate::forward::Forward;
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
@@ -242,7 +242,6 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     fn dispatch(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.judging.handed_out += completions.len() as u64;
         for completion in completions.drain(..) {
             match completion {
                 Completion::Received { key, result, more } => self.on_received(key, result, more),
@@ -260,9 +259,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// Deadlines are judged by the time at which everything that had completed by then has been
     /// handed out, however many ticks that took.
     fn note_what_was_judged(&mut self) {
-        let now_ms = self.core.now_ms;
-        let waiting = self.driver.completions_waiting() as u64;
-        self.core.judged_ms = self.judging.judged_ms(now_ms, waiting);
+        self.core.judged_ms = self.judging.judged_ms(self.core.now_ms, &self.driver);
     }
 
     /// Gives memory back, some time after it was last in use.
@@ -379,25 +376,25 @@ impl Clock {
 /// How far the completions have been handed out.
 #[derive(Default)]
 struct Judging {
-    handed_out: u64,
     judged_ms: u64,
-    /// When `handed_out` has come this far, everything that had completed by then has been.
-    next: Option<(u64, u64)>,
+    /// When everything before the mark has been handed out, that is everything that had completed
+    /// by then.
+    next: Option<(Mark, u64)>,
 }
 
 impl Judging {
-    fn judged_ms(&mut self, now_ms: u64, waiting: u64) -> u64 {
-        if waiting == 0 {
+    fn judged_ms(&mut self, now_ms: u64, driver: &impl Driver) -> u64 {
+        if driver.completions_waiting() == 0 {
             (self.judged_ms, self.next) = (now_ms, None);
             return now_ms;
         }
-        if let Some((handed_out, then_ms)) = self.next {
-            if self.handed_out < handed_out {
+        if let Some((mark, then_ms)) = self.next {
+            if !driver.has_handed_out(mark) {
                 return self.judged_ms;
             }
             self.judged_ms = then_ms;
         }
-        self.next = Some((self.handed_out + waiting, now_ms));
+        self.next = Some((driver.mark(), now_ms));
         self.judged_ms
     }
 }

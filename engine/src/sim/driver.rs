@@ -13,7 +13,9 @@ use super::dice::Dice;
 use super::kernel::Kernel;
 use super::wire::{Faults, SharedWire};
 use crate::config::TickLimits;
-use crate::driver::{Completion, Descriptor, Driver, Errno, Key, Lease, Outbound, Socket, Wait};
+use crate::driver::{
+    Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Outbound, Socket, Wait,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
@@ -92,6 +94,8 @@ pub(super) struct SimDriver {
     provided: VecDeque<u16>,
     /// Completed and not handed out yet.
     waiting: VecDeque<Completion>,
+    /// How many of them have been, ever.
+    completions_handed_out: u64,
     /// Shards to wake when the queue of operations is submitted.
     wakes: Vec<usize>,
     /// What one tick may ask of the kernel, and what it has asked for in this one.
@@ -133,6 +137,7 @@ impl SimDriver {
             places: vec![Place::Spare; buffers],
             provided: VecDeque::new(),
             waiting: VecDeque::new(),
+            completions_handed_out: 0,
             wakes: Vec::new(),
             limits,
             handed_out: 0,
@@ -411,6 +416,14 @@ impl Driver for SimDriver {
 
     fn completions_waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { completions: self.completions_handed_out + self.waiting.len() as u64, turns: 0 }
+    }
+
+    fn has_handed_out(&self, mark: Mark) -> bool {
+        self.completions_handed_out >= mark.completions
     }
 
     fn overflows(&self) -> u64 {

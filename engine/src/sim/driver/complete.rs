@@ -260,6 +260,7 @@ impl SimDriver {
             completions.push(completion);
         }
         self.handed_out = completions.len();
+        self.completions_handed_out += self.handed_out as u64;
     }
 
     fn complete_send(
