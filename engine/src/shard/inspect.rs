@@ -155,6 +155,12 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             let closed = served_before.iter().filter(|key| !served.contains(key)).count();
             assert!(closed <= ends_max + surplus, "{closed} closed in one tick");
         }
+        let is_judged = self.core.judged_ms == self.core.now_ms;
+        assert!(is_judged || self.driver.completions_waiting() > 0, "all is looked at, not judged");
+        // The two clocks are one as long as the shard has never stood still.
+        let waiting_ms = self.driver.waiting_since_ms().filter(|_| self.clock.stalled_ms == 0);
+        let is_looked_at = waiting_ms.is_none_or(|since_ms| self.core.judged_ms <= since_ms);
+        assert!(is_looked_at, "judged at {}, {waiting_ms:?} waits", self.core.judged_ms);
         self.check_deadlines();
     }
 

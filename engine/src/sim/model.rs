@@ -102,6 +102,8 @@ pub(super) struct Model {
     pub(super) gap_publishes_max: u64,
     /// Connections failed in the tick under way for what they would have missed.
     pub(super) failures: usize,
+    /// Connections cut off in it because the drain was over.
+    pub(super) cut_offs: usize,
     /// Callbacks that were told to panic.
     pub(super) panics: u64,
     /// Some message did not fit into some write buffer.

@@ -104,6 +104,8 @@ impl Handler for ModelHandler {
             if code == CloseCode::TRY_AGAIN_LATER && !reason.is_empty() {
                 model.failures += 1;
             }
+            let is_cut_off = code == CloseCode::ABNORMAL && reason == "server stops";
+            model.cut_offs += usize::from(is_cut_off);
             if reason == "publishes lost" {
                 model.gap_publishes_max = model.gap_publishes_max.max(1);
             }
