@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::Args;
-use ringwire::{Config, Conn, Context, DriverChoice, Handle, Handler, Message, Offer, Request, Server, Upgrade};
+use ringwire::{
+    Config, Conn, Context, DriverChoice, Handle, Handler, Message, Offer, Request, Server, Upgrade,
+};
 use ringwire_bench::client::{Client, Heard};
 use ringwire_bench::process::Process;
 

@@ -154,16 +154,16 @@ impl<S> Connections<S> {
         &self.entries[slot as usize].slot().expect("a list names a vacant slot").session
     }
 
-    /// The keys of at most `keys_max` tenants, from this slot on.
-    pub(crate) fn keys_from(&self, slot: u32, keys_max: usize) -> Vec<Key> {
+    /// The keys of the tenants from this slot on, in the order of their slots. A walk in several
+    /// parts looks at each slot once: slots before its part cost nothing.
+    pub(crate) fn keys_from(&self, slot: u32) -> impl Iterator<Item = Key> {
         let entries = self.entries.get(slot as usize..).unwrap_or_default();
-        let keys = entries.iter().filter_map(Entry::slot).map(|slot| slot.session.key);
-        keys.take(keys_max).collect()
+        entries.iter().filter_map(Entry::slot).map(|slot| slot.session.key)
     }
 
     /// The keys of all tenants, for the rare walk over everything.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        self.slots().map(|slot| slot.session.key).collect()
+        self.keys_from(0).collect()
     }
 }
 

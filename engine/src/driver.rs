@@ -311,6 +311,16 @@ pub enum Wait {
     Forever,
 }
 
+/// A place behind what the kernel has given by some moment ([`Driver::mark`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Completions up to there, in their order.
+    pub(crate) completions: u64,
+    /// Sockets up to there that had become ready, in their order, of a driver that hands out what is
+    /// over and who is ready side by side.
+    pub(crate) turns: u64,
+}
+
 /// What a shard asks of the kernel.
 ///
 /// Calls queue operations; [`tick`](Driver::tick) submits them all, waits, and collects
@@ -384,8 +394,15 @@ pub trait Driver {
     /// order the kernel gave them, at most [`COMPLETIONS_PER_TICK_MAX`].
     fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>);
 
-    /// How many completions the kernel has given that no tick has handed out yet.
+    /// How many completions the kernel has given that no tick has handed out yet. Some may turn out
+    /// to be none.
     fn completions_waiting(&self) -> usize;
+
+    /// Where what the kernel has given so far ends.
+    fn mark(&self) -> Mark;
+
+    /// Whether everything that the kernel had given before `mark` has been handed out.
+    fn has_handed_out(&self, mark: Mark) -> bool;
 
     /// Ticks at which the completion queue had overflowed; always 0 where there is none.
     fn overflows(&self) -> u64;

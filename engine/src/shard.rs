@@ -40,7 +40,7 @@ use self::warned::Warned;
 use crate::config::{Config, SURPLUS_MAX, TickLimits};
 use crate::connections::Connections;
 use crate::descriptors::Descriptors;
-use crate::driver::{Completion, Driver, Key, Socket, Wait};
+use crate::driver::{Completion, Driver, Key, Mark, Socket, Wait};
 use crate::driver_choice::DriverKind;
 use crate::forward::Forward;
 use crate::handler::Handler;
@@ -86,7 +86,9 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     gap_warned: Warned,
     /// Set when the server is to stop: by then connections are cut off.
     drain_until_ms: Option<u64>,
-    /// When they are cut off: the next slot to look at; beyond all slots when none is left.
+    /// When it stops, and when they are cut off: the next slot to look at; beyond all slots when
+    /// none is left.
+    close_from: u32,
     cut_off_from: u32,
     /// More deadlines have come than one tick looks at.
     has_deadlines_left: bool,
@@ -154,6 +156,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             surplus_warned: Warned::default(),
             gap_warned: Warned::default(),
             drain_until_ms: None,
+            close_from: 0,
             cut_off_from: 0,
             has_deadlines_left: false,
             trim_at_ms: None,
@@ -243,7 +246,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let core = &self.core;
         !(core.outbox.is_empty()
             && !self.has_deadlines_left
-            && !self.is_cutting_off()
+            && !self.is_ending_more()
             && core.failing.is_empty()
             && core.dirty.is_empty()
             && core.log.is_empty()
@@ -259,7 +262,6 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     fn dispatch(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.judging.handed_out += completions.len() as u64;
         for completion in completions.drain(..) {
             match completion {
                 Completion::Received { key, result, more } => self.on_received(key, result, more),
@@ -277,9 +279,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// Deadlines are judged by the time at which everything that had completed by then has been
     /// handed out, however many ticks that took.
     fn note_what_was_judged(&mut self) {
-        let now_ms = self.core.now_ms;
-        let waiting = self.driver.completions_waiting() as u64;
-        self.core.judged_ms = self.judging.judged_ms(now_ms, waiting);
+        self.core.judged_ms = self.judging.judged_ms(self.core.now_ms, &self.driver);
     }
 
     /// Gives memory back, some time after it was last in use.
@@ -396,25 +396,25 @@ impl Clock {
 /// How far the completions have been handed out.
 #[derive(Default)]
 struct Judging {
-    handed_out: u64,
     judged_ms: u64,
-    /// When `handed_out` has come this far, everything that had completed by then has been.
-    next: Option<(u64, u64)>,
+    /// When everything before the mark has been handed out, that is everything that had completed
+    /// by then.
+    next: Option<(Mark, u64)>,
 }
 
 impl Judging {
-    fn judged_ms(&mut self, now_ms: u64, waiting: u64) -> u64 {
-        if waiting == 0 {
+    fn judged_ms(&mut self, now_ms: u64, driver: &impl Driver) -> u64 {
+        if driver.completions_waiting() == 0 {
             (self.judged_ms, self.next) = (now_ms, None);
             return now_ms;
         }
-        if let Some((handed_out, then_ms)) = self.next {
-            if self.handed_out < handed_out {
+        if let Some((mark, then_ms)) = self.next {
+            if !driver.has_handed_out(mark) {
                 return self.judged_ms;
             }
             self.judged_ms = then_ms;
         }
-        self.next = Some((self.handed_out + waiting, now_ms));
+        self.next = Some((driver.mark(), now_ms));
         self.judged_ms
     }
 }

@@ -1,5 +1,6 @@
 //! The engine without a kernel: shards, sockets and clients in memory, a virtual clock, and
-//! every fault the kernel can produce, all drawn from one seed.
+//! every fault the kernel can produce, all drawn from one seed. The kernel shows the order of events
+//! of either driver.
 //!
 //! The shards are the ones that serve; only the driver differs. A run is a world of one to three
 //! shards and up to a dozen clients, some of which are hostile or slow. After every step the rules
@@ -28,6 +29,14 @@ use crate::driver::Socket;
 /// A driver that can say what is in flight on a socket: a receive, a send.
 pub(crate) trait Outstanding {
     fn outstanding(&self, socket: &Socket) -> (bool, bool);
+
+    /// When the oldest completion was over that waits to be handed out.
+    fn waiting_since_ms(&self) -> Option<u64>;
+
+    /// How many completions the last tick has handed out, and how many sockets the shard has shut
+    /// down in it.
+    fn handed_out(&self) -> usize;
+    fn shut_downs(&self) -> usize;
 
     /// At how many deadlines the shard has asked, in its last tick, what is unread.
     fn looks(&self) -> usize;

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Key, Lease, Outbound, Socket, Wait,
+    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Key, Lease, Mark, Outbound, Socket,
+    Wait,
 };
 
 /// A send that the shard has queued.
@@ -190,6 +191,14 @@ impl Driver for MemoryDriver {
 
     fn completions_waiting(&self) -> usize {
         0
+    }
+
+    fn mark(&self) -> Mark {
+        Mark::default()
+    }
+
+    fn has_handed_out(&self, _mark: Mark) -> bool {
+        true
     }
 
     fn overflows(&self) -> u64 {

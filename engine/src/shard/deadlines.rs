@@ -10,6 +10,7 @@
 use ringwire_proto::CloseCode;
 
 use super::{Core, Shard};
+use crate::config::Config;
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
 use crate::slot::{InTime, PeerSide, Pending, Session, Stage};
@@ -153,15 +154,18 @@ impl<H: Handler, D: Driver> Shard<H, D> {
                 self.core.is_draining = true;
                 self.end_accepting();
                 self.call_shard(|handler, cx| handler.on_stop(cx));
-                self.close_all();
+                self.close_more();
             }
             Some(until_ms) if until_ms <= self.core.now_ms => self.cut_off_more(),
-            Some(_) => {}
+            Some(_) => self.close_more(),
         }
     }
 
-    fn close_all(&mut self) {
-        for key in self.connections.keys() {
+    /// The server stops: closes its connections, a tick's share of them.
+    fn close_more(&mut self) {
+        let keys = self.endings_from(self.close_from);
+        self.close_from = keys.last().map_or(u32::MAX, |key| key.slot + 1);
+        for key in keys {
             let Some(slot) = self.connections.get_mut(key) else {
                 continue;
             };
@@ -184,17 +188,24 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// The drain has taken too long: cuts off those who are left, a tick's share of them.
     fn cut_off_more(&mut self) {
-        let keys = self.connections.keys_from(self.cut_off_from, self.core.tick_limits.endings_max);
+        let keys = self.endings_from(self.cut_off_from);
         self.cut_off_from = keys.last().map_or(u32::MAX, |key| key.slot + 1);
         for key in keys {
             self.cut_off(key, CloseCode::ABNORMAL, "server stops");
         }
     }
 
-    /// Whether some of those who are left have yet to be cut off.
-    pub(super) fn is_cutting_off(&self) -> bool {
-        let is_over = self.drain_until_ms.is_some_and(|until_ms| until_ms <= self.core.now_ms);
-        is_over && self.cut_off_from != u32::MAX
+    fn endings_from(&self, slot: u32) -> Vec<Key> {
+        self.connections.keys_from(slot).take(self.core.tick_limits.endings_max).collect()
+    }
+
+    /// Whether some have yet to be closed, or those who are left to be cut off.
+    pub(super) fn is_ending_more(&self) -> bool {
+        match self.drain_until_ms {
+            None => false,
+            Some(until_ms) if until_ms <= self.core.now_ms => self.cut_off_from != u32::MAX,
+            Some(_) => self.close_from != u32::MAX,
+        }
     }
 }
 
@@ -250,7 +261,7 @@ fn due<S>(session: &Session<S>, core: &Core) -> Due {
                 Due::In(next.min(config.ping_interval_ms))
             }
         }
-        Stage::Open if is_over(ping_interval_ms(session, core), session.heard_ms) => Due::Ping,
+        Stage::Open if is_over(ping_after_ms(config, session), session.heard_ms) => Due::Ping,
         _ => Due::In(next),
     }
 }
@@ -263,13 +274,60 @@ pub(super) fn request_timeout_ms<S>(session: &Session<S>, core: &Core) -> u32 {
     }
 }
 
-/// After how long a silence this connection is pinged: between three quarters of the interval and
+fn ping_after_ms<S>(config: &Config, session: &Session<S>) -> u32 {
+    spread_ping_ms(config.ping_interval_ms, session.key.generation, session.heard_ms)
+}
+
+/// After how long a silence a connection is pinged: between three quarters of the interval and
 /// all of it. Connections that were opened together, as after a restart, are so spread further
 /// with each ping instead of being pinged in one tick for ever.
-fn ping_interval_ms<S>(session: &Session<S>, core: &Core) -> u32 {
-    let interval_ms = core.config.ping_interval_ms;
+fn spread_ping_ms(interval_ms: u32, generation: u32, heard_ms: u32) -> u32 {
     // Fibonacci hashing: neighbours end far apart.
-    let hash = (session.key.generation ^ session.heard_ms).wrapping_mul(0x9E37_79B9);
+    let hash = (generation ^ heard_ms).wrapping_mul(0x9E37_79B9);
     let spread_ms = (u64::from(interval_ms / 4) * u64::from(hash)) >> 32;
     interval_ms - spread_ms as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_is_due_within_the_last_quarter_of_its_interval() {
+        for interval_ms in [0, 1, 3, 4, 1_500, 30_000, i32::MAX as u32, u32::MAX] {
+            let least_ms = interval_ms - interval_ms / 4;
+            for generation in [0, 1, 2, 1_000_003, u32::MAX] {
+                for heard_ms in [0, 1, 60_000, u32::MAX] {
+                    let after_ms = spread_ping_ms(interval_ms, generation, heard_ms);
+                    assert!((least_ms..=interval_ms).contains(&after_ms), "{after_ms}");
+                }
+            }
+        }
+    }
+
+    /// A restart: everybody connects again and is first heard in one millisecond, and answers each
+    /// ping at once.
+    #[test]
+    fn connections_opened_together_are_not_pinged_together() {
+        const CONNECTIONS: u32 = 15_000;
+        const INTERVAL_MS: u32 = 30_000;
+        // Of the timer wheel: what is due in one of them is due in one tick.
+        const BUCKET_MS: u32 = 64;
+        let opened_ms = 1_000_000;
+        let mut heard_ms = vec![opened_ms; CONNECTIONS as usize];
+        for ping in 1..=4 {
+            for (generation, heard_ms) in (1u32..).zip(&mut heard_ms) {
+                *heard_ms += spread_ping_ms(INTERVAL_MS, generation, *heard_ms);
+            }
+            let mut buckets = std::collections::BTreeMap::<u32, u32>::new();
+            for heard_ms in &heard_ms {
+                *buckets.entry(heard_ms / BUCKET_MS).or_default() += 1;
+            }
+            let fullest = buckets.values().max().expect("everybody is pinged");
+            // A quarter of the interval has 117 buckets, with 128 connections each at best.
+            assert!(*fullest <= 3 * 128, "ping {ping}: {fullest} in one bucket");
+            let spread_buckets = buckets.len() as u32;
+            assert!(spread_buckets >= 100, "ping {ping}: only {spread_buckets} buckets");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::core::Publication;
 use super::deadlines::request_timeout_ms;
 use super::{Shard, Surplus};
 use crate::config::{SURPLUS_MAX, SURPLUS_WAITING_MAX, TickLimits};
-use crate::driver::Driver;
+use crate::driver::{Driver, Key};
 use crate::handler::Handler;
 use crate::metrics::Metrics;
 use crate::sim::Outstanding;
@@ -107,7 +107,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             return;
         }
         let is_told = !matches!(session.stage, Stage::Opening | Stage::Open);
-        assert!(self.drain_until_ms.is_none() || is_told, "served while the server stops");
+        let is_stopping = self.drain_until_ms.is_some() && session.key.slot < self.close_from;
+        assert!(is_told || !is_stopping, "served while the server stops");
         assert!(
             receives || session.peer_side == PeerSide::Ended,
             "nothing will be received any more"
@@ -146,11 +147,52 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(at_ms <= due_ms + 128, "due at {due_ms}, to be looked at at {at_ms}");
     }
 
-    /// The rule that holds right after a tick: nothing is overdue. Says when, not what then; it
-    /// shares nothing with `deadlines.rs` but the fields.
-    pub(crate) fn check_deadlines(&self) {
+    /// The connections that are neither closed nor about to be.
+    pub(crate) fn served(&self) -> Vec<Key> {
+        let served = |session: &&Session<_>| matches!(session.stage, Stage::Opening | Stage::Open);
+        self.connections.sessions().filter(served).map(|session| session.key).collect()
+    }
+
+    /// The rules that hold right after a tick: it did no more than its share, and nothing is overdue.
+    pub(crate) fn check_tick(&self, served_before: &[Key]) {
+        let endings_max = self.core.tick_limits.endings_max;
         let looks = self.driver.looks();
-        assert!(looks <= self.core.tick_limits.endings_max, "{looks} deadlines in one tick");
+        assert!(looks <= endings_max, "{looks} deadlines in one tick");
+        // Deadlines, failures, and the share of a server that stops or has drained for too long;
+        // and each completion may tell of an end.
+        let ends_max = 3 * endings_max + self.driver.handed_out();
+        let (shut_downs, surplus) = (self.driver.shut_downs(), self.core.surplus.len());
+        assert!(shut_downs <= ends_max + surplus, "{shut_downs} cut off in one tick");
+        // Otherwise there may be commands of another thread as well.
+        if self.drain_until_ms.is_some() {
+            let served = self.served();
+            let closed = served_before.iter().filter(|key| !served.contains(key)).count();
+            assert!(closed <= ends_max + surplus, "{closed} closed in one tick");
+        }
+        let is_judged = self.core.judged_ms == self.core.now_ms;
+        assert!(is_judged || self.driver.completions_waiting() > 0, "all is looked at, not judged");
+        // The two clocks are one as long as the shard has never stood still.
+        let waiting_ms = self.driver.waiting_since_ms().filter(|_| self.clock.stalled_ms == 0);
+        let is_looked_at = waiting_ms.is_none_or(|since_ms| self.core.judged_ms <= since_ms);
+        assert!(is_looked_at, "judged at {}, {waiting_ms:?} waits", self.core.judged_ms);
+        self.check_deadlines();
+    }
+
+    /// The rule that holds when the shard is about to wait: it has ended whom it had to.
+    pub(crate) fn check_wait(&self) {
+        let Some(until_ms) = self.drain_until_ms else { return };
+        let is_over = until_ms <= self.core.now_ms;
+        for session in self.connections.sessions() {
+            let is_served = matches!(session.stage, Stage::Opening | Stage::Open);
+            assert!(!is_served, "a connection is open, and the server waits and stops");
+            let is_dying = session.stage == Stage::Dying;
+            assert!(is_dying || !is_over, "a connection is left, and the drain is over");
+        }
+    }
+
+    /// Nothing is overdue. Says when, not what then; it shares nothing with `deadlines.rs` but the
+    /// fields.
+    fn check_deadlines(&self) {
         if self.has_deadlines_left {
             return; // the next tick has its share of them
         }

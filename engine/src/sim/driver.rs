@@ -1,19 +1,28 @@
-//! The simulated kernel of one shard. It completes what the shard has queued in an order and
-//! in pieces of its own choosing, and checks that the shard keeps its side of the contract.
+//! The simulated kernel of one shard, as io_uring shows it or as epoll does. It completes what the
+//! shard has queued in an order and in pieces of its own choosing, and checks that the shard keeps
+//! its side of the contract.
 
 mod complete;
+mod inspect;
+mod readiness;
+mod socket;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use super::Outstanding;
+pub(super) use self::readiness::Order;
+use self::readiness::Readiness;
+pub(crate) use self::socket::SimSocket;
+use self::socket::{Manner, OpenSocket, Send, number_of, simulated};
 use super::dice::Dice;
 use super::kernel::Kernel;
 use super::wire::{Faults, SharedWire};
-use crate::config::{SURPLUS_MAX, TickLimits};
-use crate::driver::{Completion, Descriptor, Driver, Errno, Key, Lease, Outbound, Socket, Wait};
+use crate::config::TickLimits;
+use crate::driver::{
+    Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Outbound, Socket, Wait,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
@@ -26,63 +35,19 @@ enum Place {
     Filled,
 }
 
-/// A socket as the shard has it.
-pub(crate) struct SimSocket {
-    number: i32,
-    wire: SharedWire,
-    kernel: Rc<Kernel>,
-}
-
-impl std::fmt::Debug for SimSocket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.number)
-    }
-}
-
-struct Send {
-    key: Key,
-    outbound: Outbound,
-    offset: usize,
-    /// When its first byte was queued.
-    since_ms: u64,
-    /// Before that the socket is not found writable, whatever room there is.
-    not_before_ms: u64,
-}
-
-/// How a receive completes.
-enum Manner {
-    Multishot {
-        is_cancelled: bool,
-    },
+/// How a listener accepts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Accept {
+    Off,
+    Multishot,
     Once,
-    /// Behind what is in a buffer of the message's own, with so many bytes at most.
-    Into {
-        buffer: Vec<u8>,
-        bytes: usize,
-    },
-}
-
-struct OpenSocket {
-    wire: SharedWire,
-    /// Its connection, once a receive was armed.
-    key: Option<Key>,
-    receive: Option<Key>,
-    /// How the receive that is armed completes.
-    manner: Manner,
-    send: Option<Send>,
-    send_since_ms: u64,
-    /// It has been shut down both ways: what is in flight ends.
-    is_shut_down: bool,
-    /// The last completion of the receive, of the send, that waits to be handed out.
-    receive_ends: bool,
-    send_ends: bool,
 }
 
 pub(super) struct SimDriver {
     kernel: Rc<Kernel>,
     dice: Dice,
     shard: usize,
-    accepting: bool,
+    accept: Accept,
     listening: bool,
     accept_cancelled: bool,
     next_socket: i32,
@@ -90,8 +55,12 @@ pub(super) struct SimDriver {
     buffers: Vec<Vec<u8>>,
     places: Vec<Place>,
     provided: VecDeque<u16>,
-    /// Completed and not handed out yet.
-    waiting: VecDeque<Completion>,
+    /// Completed and not handed out yet, each with the time at which it was.
+    waiting: VecDeque<(u64, Completion)>,
+    /// How many of them have been, ever.
+    completions_handed_out: u64,
+    /// With the order of epoll only.
+    readiness: Option<Readiness>,
     /// Shards to wake when the queue of operations is submitted.
     wakes: Vec<usize>,
     /// What one tick may ask of the kernel, and what it has asked for in this one.
@@ -100,34 +69,28 @@ pub(super) struct SimDriver {
     sends: usize,
     shut_downs: usize,
     overflows: u64,
-    /// The server had been told to stop when the last tick began, when this one began.
-    was_stopping: bool,
-    is_stopping: bool,
 }
 
-/// `EMFILE`, and what else the kernel says here.
-const EMFILE: Errno = Errno(libc::EMFILE);
-const ECANCELED: Errno = Errno(libc::ECANCELED);
-const ECONNRESET: Errno = Errno(libc::ECONNRESET);
-const EPIPE: Errno = Errno(libc::EPIPE);
 /// How late a socket is found writable. Together with the pause of an accept less than the clock
 /// may move while a world comes to rest.
 const WRITABLE_LATE_MS_MAX: usize = 100;
-/// A send for which there is room is over by then.
-const SEND_LATE_MS_MAX: u64 = 200;
-/// How a network fails.
-const BROKEN: [i32; 5] =
-    [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENOMEM, libc::EIO];
 
 impl SimDriver {
-    pub(super) fn new(kernel: Rc<Kernel>, dice: Dice, shard: usize, limits: TickLimits) -> Self {
+    pub(super) fn new(
+        kernel: Rc<Kernel>,
+        dice: Dice,
+        shard: usize,
+        limits: TickLimits,
+        order: Order,
+    ) -> Self {
         let buffers = dice.between(2, 8);
         let buffer_bytes = *dice.pick(&[7, 64, 600, 1_500]);
+        let readiness = (order == Order::Epoll).then(|| Readiness::draw(&dice));
         Self {
             kernel,
             dice,
             shard,
-            accepting: false,
+            accept: Accept::Off,
             listening: true,
             accept_cancelled: false,
             next_socket: 3,
@@ -136,34 +99,15 @@ impl SimDriver {
             places: vec![Place::Spare; buffers],
             provided: VecDeque::new(),
             waiting: VecDeque::new(),
+            completions_handed_out: 0,
+            readiness,
             wakes: Vec::new(),
             limits,
             handed_out: 0,
             sends: 0,
             shut_downs: 0,
             overflows: 0,
-            was_stopping: false,
-            is_stopping: false,
         }
-    }
-
-    pub(super) fn is_listening(&self) -> bool {
-        self.listening
-    }
-
-    /// Whether the kernel has something for a shard that waits.
-    pub(super) fn is_ready(&self) -> bool {
-        let backlog = !self.kernel.backlogs.borrow()[self.shard].is_empty();
-        !self.waiting.is_empty()
-            || (self.accepting && (backlog || self.accept_cancelled))
-            || self.sockets.values().any(|socket| socket.is_ready(self.kernel.now_ms.get()))
-    }
-
-    /// Whether some socket will only be found writable later.
-    pub(super) fn is_holding(&self) -> bool {
-        let now_ms = self.kernel.now_ms.get();
-        let mut sends = self.sockets.values().filter_map(|socket| socket.send.as_ref());
-        sends.any(|send| send.not_before_ms > now_ms)
     }
 
     fn faults(&self) -> Faults {
@@ -191,20 +135,16 @@ impl SimDriver {
         let number = self.next_socket;
         self.next_socket += 1;
         wire.borrow_mut().accepted_ms = Some(self.kernel.now_ms.get());
-        let open = OpenSocket {
-            wire: Rc::clone(&wire),
-            key: None,
-            receive: None,
-            manner: Manner::Multishot { is_cancelled: false },
-            send: None,
-            send_since_ms: 0,
-            is_shut_down: false,
-            receive_ends: false,
-            send_ends: false,
-        };
-        self.sockets.insert(number, open);
+        self.sockets.insert(number, OpenSocket::new(&wire));
         let kernel = Rc::clone(&self.kernel);
         Socket(Descriptor::Simulated(SimSocket { number, wire, kernel }))
+    }
+
+    fn arm_accept_as(&mut self, accept: Accept) {
+        let is_off = self.accept == Accept::Off;
+        assert!(is_off && self.listening, "accepting twice, or behind the end");
+        self.accept = accept;
+        self.queue_listener();
     }
 
     /// What was queued reaches the kernel: with a tick, or when the shard goes to sleep.
@@ -219,51 +159,24 @@ impl SimDriver {
     }
 }
 
-impl OpenSocket {
-    fn is_ready(&self, now_ms: u64) -> bool {
-        let wire = self.wire.borrow();
-        let receive = self.receive.is_some()
-            && (self.is_shut_down
-                || matches!(self.manner, Manner::Multishot { is_cancelled: true })
-                || wire.broken.is_some()
-                || wire.client_reset
-                || wire.client_fin
-                || !wire.to_server.is_empty());
-        let is_writable =
-            |send: &Send| send.not_before_ms <= now_ms && wire.to_client.len() < wire.window_bytes;
-        let is_over = self.is_shut_down || wire.broken.is_some() || wire.client_reset;
-        receive || self.send.as_ref().is_some_and(|send| is_over || is_writable(send))
-    }
-}
-
-impl Outstanding for SimDriver {
-    fn outstanding(&self, socket: &Socket) -> (bool, bool) {
-        let open = &self.sockets[&number_of(socket)];
-        (open.receive.is_some() || open.receive_ends, open.send.is_some() || open.send_ends)
-    }
-
-    fn looks(&self) -> usize {
-        self.kernel.looks.get()
-    }
-
-    fn leases(&self) -> usize {
-        let leased = [Place::Leased, Place::Outbound];
-        self.places.iter().filter(|place| leased.contains(place)).count()
-    }
-}
-
 impl Driver for SimDriver {
     fn arm_accept(&mut self, _listener: usize) {
-        assert!(!self.accepting && self.listening, "accepting twice, or behind the end");
-        self.accepting = true;
+        self.arm_accept_as(Accept::Multishot);
+    }
+
+    fn arm_accept_once(&mut self, _listener: usize) {
+        self.arm_accept_as(Accept::Once);
     }
 
     fn cancel_accept(&mut self, _listener: usize) {
         self.accept_cancelled = true;
+        if self.readiness.is_some() {
+            self.end_cancelled_accept();
+        }
     }
 
     fn close_listener(&mut self, _listener: usize) {
-        assert!(!self.accepting, "the listener is closed under its accept");
+        assert_eq!(self.accept, Accept::Off, "the listener is closed under its accept");
         self.listening = false;
         // Whoever waits to be accepted is reset.
         for wire in self.kernel.backlogs.borrow_mut()[self.shard].drain(..) {
@@ -273,11 +186,13 @@ impl Driver for SimDriver {
     }
 
     fn arm_receive(&mut self, key: Key, socket: &Socket) {
+        let number = number_of(socket);
         let socket = self.open_socket(socket);
         assert_eq!(socket.receive, None, "a receive armed twice");
         assert!(!socket.receive_ends, "a receive armed before its last completion");
         (socket.key, socket.receive) = (Some(key), Some(key));
         socket.manner = Manner::Multishot { is_cancelled: false };
+        self.queue_socket(number);
     }
 
     fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
@@ -285,11 +200,17 @@ impl Driver for SimDriver {
         self.open_socket(socket).manner = Manner::Once;
     }
 
-    fn end_receive(&mut self, _key: Key, socket: &Socket) {
+    fn end_receive(&mut self, key: Key, socket: &Socket) {
+        let is_at_once = self.readiness.is_some();
         let socket = self.open_socket(socket);
         // It may have ended by itself meanwhile.
-        if let Manner::Multishot { is_cancelled } = &mut socket.manner {
-            *is_cancelled = socket.receive.is_some();
+        let Some(_) = socket.receive else { return };
+        let Manner::Multishot { is_cancelled } = &mut socket.manner else { return };
+        *is_cancelled = true;
+        if is_at_once {
+            (socket.receive, socket.receive_ends) = (None, true);
+            let result = Err(Errno::CANCELLED);
+            self.complete(Completion::Received { key, result, more: false });
         }
     }
 
@@ -319,6 +240,7 @@ impl Driver for SimDriver {
         if offset == 0 && self.strikes(self.faults().writable_late) {
             not_before_ms += self.dice.between(1, WRITABLE_LATE_MS_MAX) as u64;
         }
+        let number = number_of(socket);
         let socket = self.open_socket(socket);
         assert!(socket.send.is_none() && !socket.send_ends, "two sends in flight");
         if offset == 0 {
@@ -326,20 +248,13 @@ impl Driver for SimDriver {
         }
         let since_ms = socket.send_since_ms;
         socket.send = Some(Send { key, outbound, offset, since_ms, not_before_ms });
+        if self.readiness.is_some() {
+            self.try_send(number);
+        }
     }
 
     fn shut_down(&mut self, socket: &Socket) {
-        // Deadlines, failures and a drain that has taken too long, and each completion may tell of
-        // an end.
         self.shut_downs += 1;
-        let shut_downs_max = 3 * self.limits.endings_max + SURPLUS_MAX + self.handed_out;
-        // In the tick that learns that the server stops handshakes end at once.
-        let is_bounded = self.was_stopping || !self.is_stopping;
-        assert!(
-            !is_bounded || self.shut_downs <= shut_downs_max,
-            "{} ended in one tick",
-            self.shut_downs
-        );
         let socket = self.open_socket(socket);
         socket.is_shut_down = true;
         // FIN goes out behind what the kernel has taken.
@@ -387,15 +302,21 @@ impl Driver for SimDriver {
 
     fn wake(&mut self, shard: usize) {
         self.wakes.push(shard);
+        // An eventfd is written to at once; a message to a ring waits for the next enter.
+        if self.readiness.is_some() {
+            self.submit();
+        }
     }
 
     fn tick(&mut self, _wait: Wait, completions: &mut Vec<Completion>) {
         self.submit();
         (self.sends, self.shut_downs) = (0, 0);
-        self.was_stopping = std::mem::replace(&mut self.is_stopping, self.kernel.is_stopping.get());
         self.kernel.looks.set(0);
-        self.kernel.woken.borrow_mut()[self.shard] = false;
         self.provide();
+        if self.readiness.is_some() {
+            return self.take_turns(completions);
+        }
+        self.kernel.woken.borrow_mut()[self.shard] = false;
         let mut completed = Vec::new();
         self.accept(&mut completed);
         let mut numbers: Vec<i32> = self.sockets.keys().copied().collect();
@@ -413,12 +334,22 @@ impl Driver for SimDriver {
         if self.dice.chance(10) {
             completed.push(Completion::Woken);
         }
-        self.waiting.extend(completed);
+        completed.into_iter().for_each(|completion| self.complete(completion));
         self.hand_out(completions);
     }
 
     fn completions_waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.readiness.as_ref().map_or(0, Readiness::turns)
+    }
+
+    fn mark(&self) -> Mark {
+        let turns = self.readiness.as_ref().map_or(0, Readiness::turns_ever);
+        Mark { completions: self.completions_handed_out + self.waiting.len() as u64, turns }
+    }
+
+    fn has_handed_out(&self, mark: Mark) -> bool {
+        let turns = self.readiness.as_ref().map_or(0, Readiness::turns_taken);
+        self.completions_handed_out >= mark.completions && turns >= mark.turns
     }
 
     fn overflows(&self) -> u64 {
@@ -450,16 +381,5 @@ impl Driver for SimDriver {
 
     fn peer_addr(_socket: &Socket) -> Option<SocketAddr> {
         None
-    }
-}
-
-fn number_of(socket: &Socket) -> i32 {
-    simulated(socket).number
-}
-
-fn simulated(socket: &Socket) -> &SimSocket {
-    match &socket.0 {
-        Descriptor::Simulated(socket) => socket,
-        Descriptor::Open(_) => panic!("a socket of another driver"),
     }
 }

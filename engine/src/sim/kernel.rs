@@ -17,7 +17,6 @@ pub(crate) struct Kernel {
     pub(super) sockets: RefCell<Vec<usize>>,
     /// Faults that struck.
     pub(super) strikes: Cell<u64>,
-    pub(super) is_stopping: Cell<bool>,
     /// Deadlines at which the tick under way has asked what is unread.
     pub(super) looks: Cell<usize>,
 }
@@ -31,7 +30,6 @@ impl Kernel {
             woken: RefCell::new(vec![false; shards]),
             sockets: RefCell::new(vec![0; shards]),
             strikes: Cell::new(0),
-            is_stopping: Cell::new(false),
             looks: Cell::new(0),
         }
     }

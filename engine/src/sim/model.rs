@@ -21,6 +21,16 @@ use ringwire_proto::CloseCode;
 use super::label::{ClientNumber, FOREIGN, Label, Sender, To};
 use crate::conn::ConnId;
 
+/// What is to become of a message from afar.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    MustCome,
+    /// It may have been lost with what its client was told of.
+    InGap,
+    /// It may come or not: its client has left the topic.
+    Free,
+}
+
 /// One connection as the handler knows it.
 #[derive(Default)]
 pub(super) struct Tenant {
@@ -50,8 +60,10 @@ pub(super) struct Tenant {
     /// What was queued for it on its own shard, in order.
     due: VecDeque<String>,
     /// What other shards have published to its topics and other threads to it or them, by
-    /// [`Sender`]; whether each must arrive.
-    due_from_afar: BTreeMap<Sender, VecDeque<(String, bool)>>,
+    /// [`Sender`].
+    due_from_afar: BTreeMap<Sender, VecDeque<(String, Fate)>>,
+    /// Messages from afar that have not come and were in a gap it was told of.
+    missed_in_gaps: u64,
     /// The number of the newest message seen of each.
     seen_from_afar: BTreeMap<Sender, u64>,
 }
@@ -62,6 +74,12 @@ impl Tenant {
             To::Client(client) => client == own,
             To::Topic(topic) => self.topics_ever.iter().any(|&ever| topic.chars().eq([ever])),
         }
+    }
+
+    /// What has not come from afar, of those with such a fate.
+    fn left_from_afar(&self, fate: Fate) -> impl Iterator<Item = &String> {
+        let left = self.due_from_afar.values().flatten();
+        left.filter(move |(_, its_fate)| *its_fate == fate).map(|(payload, _)| payload)
     }
 
     /// Something may be queued for it whose sender is not told whether there was room.
@@ -84,6 +102,8 @@ pub(super) struct Model {
     pub(super) gap_publishes_max: u64,
     /// Connections failed in the tick under way for what they would have missed.
     pub(super) failures: usize,
+    /// Connections cut off in it because the drain was over.
+    pub(super) cut_offs: usize,
     /// Callbacks that were told to panic.
     pub(super) panics: u64,
     /// Some message did not fit into some write buffer.
@@ -136,7 +156,7 @@ impl Model {
             } else {
                 let sender = Sender { shard, way: "publish".to_owned() };
                 let due = tenant.due_from_afar.entry(sender).or_default();
-                due.push_back((payload.to_owned(), true));
+                due.push_back((payload.to_owned(), Fate::MustCome));
             }
         }
     }
@@ -162,7 +182,7 @@ impl Model {
             };
             if is_meant {
                 let due = tenant.due_from_afar.entry(label.sender.clone()).or_default();
-                due.push_back((payload.to_owned(), true));
+                due.push_back((payload.to_owned(), Fate::MustCome));
             }
         }
     }
@@ -189,9 +209,11 @@ impl Model {
         assert!(seen < Some(number), "client {client}: {payload:.40} out of its sender's order");
         let due = tenant.due_from_afar.entry(sender).or_default();
         if let Some(at) = due.iter().position(|(due, _)| due == payload) {
-            for (missing, must_come) in due.drain(..=at).take(at) {
+            for (missing, fate) in due.drain(..=at).take(at) {
+                let must_come = fate == Fate::MustCome;
                 assert!(!must_come || may_lose, "client {client}: {missing:.40} is missing");
                 self.missed += u64::from(must_come);
+                tenant.missed_in_gaps += u64::from(fate == Fate::InGap);
             }
         }
     }
@@ -233,9 +255,13 @@ impl Model {
     /// write buffer, each of them counted, or lost with a gap, which it was told.
     pub(super) fn missed(&self, client: ClientNumber) -> u64 {
         let Some(tenant) = self.tenants.get(&client) else { return 0 };
-        let from_afar = tenant.due_from_afar.values().flatten();
-        let from_afar = from_afar.filter(|(_, must_come)| *must_come).count();
-        (tenant.due.len() + from_afar) as u64
+        (tenant.due.len() + tenant.left_from_afar(Fate::MustCome).count()) as u64
+    }
+
+    /// How many messages a client has missed in the gaps that it was told of.
+    pub(super) fn missed_in_gaps(&self, client: ClientNumber) -> u64 {
+        let Some(tenant) = self.tenants.get(&client) else { return 0 };
+        tenant.missed_in_gaps + tenant.left_from_afar(Fate::InGap).count() as u64
     }
 
     /// What was queued for a client and has not arrived.
@@ -244,8 +270,6 @@ impl Model {
         if !self.overflow_closes {
             return None;
         }
-        let from_afar = tenant.due_from_afar.values().flatten();
-        let from_afar = from_afar.filter(|(_, must_come)| *must_come).map(|(payload, _)| payload);
-        tenant.due.iter().chain(from_afar).next().cloned()
+        tenant.due.iter().chain(tenant.left_from_afar(Fate::MustCome)).next().cloned()
     }
 }

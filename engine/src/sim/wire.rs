@@ -25,7 +25,8 @@ pub(super) struct Wire {
     pub(super) server_closed: bool,
     /// When the server accepted it.
     pub(super) accepted_ms: Option<u64>,
-    /// Times at which what is in `to_server` has come, oldest first, each with its bytes.
+    /// Times at which bytes have come that the shard has not been handed yet, oldest first, each
+    /// with their number.
     pub(super) arrivals: VecDeque<(u64, usize)>,
     /// When the server first looked, for the deadline under way, at what had come.
     pub(super) asked_ms: Option<u64>,
@@ -45,10 +46,11 @@ impl Wire {
         }
     }
 
-    /// The server takes bytes.
+    /// The shard is handed bytes.
     pub(super) fn note_taken(&mut self, mut bytes: usize) {
         while bytes > 0 {
-            let (_, arrived) = self.arrivals.front_mut().expect("what is taken has come");
+            // None, if the connection was reset meanwhile.
+            let Some((_, arrived)) = self.arrivals.front_mut() else { break };
             let taken = bytes.min(*arrived);
             *arrived -= taken;
             bytes -= taken;

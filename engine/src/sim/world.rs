@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::client::{Client, HANDSHAKE_TIMEOUT_MS, Manners};
 use super::dice::Dice;
-use super::driver::SimDriver;
+use super::driver::{Order, SimDriver};
 use super::kernel::Kernel;
 use super::model::{Model, ModelHandler, SharedModel};
 use super::wire::{Faults, SharedWire};
@@ -105,10 +105,12 @@ impl World {
             long_bytes_min: *dice.pick(&[1, 100, 10_000]),
         };
         let server = links[0].server;
+        let order = *dice.pick(&[Order::IoUring, Order::Epoll]);
         let shards: Vec<_> = links
             .into_iter()
             .map(|links| {
-                let driver = SimDriver::new(Rc::clone(&kernel), dice.clone(), links.shard, limits);
+                let kernel = Rc::clone(&kernel);
+                let driver = SimDriver::new(kernel, dice.clone(), links.shard, limits, order);
                 let handler = ModelHandler { model: Rc::clone(&model), shard: links.shard };
                 let mut shard = Shard::new(driver, handler, &config, links);
                 shard.set_tick_limits(limits);
@@ -219,11 +221,16 @@ impl World {
         if !is_runnable {
             return;
         }
-        self.model.borrow_mut().failures = 0;
+        {
+            let mut model = self.model.borrow_mut();
+            (model.failures, model.cut_offs) = (0, 0);
+        }
+        let served_before = self.shards[shard].served();
         self.shards[shard].tick_after(wait);
-        self.shards[shard].check_deadlines();
-        let failures = self.model.borrow().failures;
+        self.shards[shard].check_tick(&served_before);
+        let Model { failures, cut_offs, .. } = *self.model.borrow();
         assert!(failures <= self.limits.endings_max, "{failures} connections failed in one tick");
+        assert!(cut_offs <= self.limits.endings_max, "{cut_offs} connections cut off in one tick");
         self.sleeps[shard] = Sleep::Deciding;
     }
 
@@ -231,6 +238,7 @@ impl World {
     fn decide(&mut self, shard: usize) {
         let wait = self.shards[shard].how_long_to_wait();
         if wait != Wait::No {
+            self.shards[shard].check_wait();
             self.shards[shard].driver_mut().submit();
         }
         self.waits[shard] = wait;
@@ -341,7 +349,7 @@ impl World {
         for (number, reason) in std::mem::take(&mut model.timed_out) {
             self.check_timed_out(number, &reason);
         }
-        let lost: u64 = self.shards.iter().map(|shard| shard.metrics().publishes_lost).sum();
+        let lost = self.publishes_lost();
         // One more would be the engine's own, caught with the handler's.
         let panics: u64 = self.shards.iter().map(|shard| shard.metrics().panics).sum();
         assert_eq!(panics, model.panics, "callbacks that panicked");
@@ -349,6 +357,10 @@ impl World {
         model.has_dropped |= self.shards.iter().any(|shard| {
             shard.metrics().messages_dropped > 0 || shard.metrics().publishes_lost > 0
         });
+    }
+
+    fn publishes_lost(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.metrics().publishes_lost).sum()
     }
 
     /// A deadline has ended a connection: the client must have left something undone, and nothing
@@ -379,7 +391,7 @@ fn draw_config(dice: &Dice) -> Config {
         pong_timeout_ms: 1_000,
         // Before the drain is over, and behind it.
         close_timeout_ms: *dice.pick(&[1_500, 6_000]),
-        write_timeout_ms: *dice.pick(&[0, 2_000]),
+        write_timeout_ms: *dice.pick(&[0, 1_500]),
         write_rate_bytes_min: *dice.pick(&[0, 10]),
         control_frames_burst_max: *dice.pick(&[100, 1_000]),
         drain_timeout_ms: 4_000,

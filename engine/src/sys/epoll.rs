@@ -29,7 +29,7 @@ use super::ring_setup::{MAPPING_BUFFERS, RingConfig, RingError, refused};
 use super::socket::{self, descriptor, into_descriptor};
 use super::waker::Waker;
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
+    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Operation,
     Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
 };
 
@@ -57,6 +57,8 @@ pub struct EpollDriver {
     seen: usize,
     /// What is over and not handed out yet.
     done: VecDeque<Completion>,
+    /// How far `done` and `ready` have been handed out.
+    taken: Mark,
     /// Sends that wait for their socket to become writable.
     sends: Slab<Send>,
     /// Buffers of their own for receives that are armed.
@@ -120,6 +122,7 @@ impl EpollDriver {
             ready: VecDeque::new(),
             seen: 0,
             done: VecDeque::new(),
+            taken: Mark::default(),
             sends: Slab::new(),
             fills: Slab::new(),
             waker: None,
@@ -229,10 +232,12 @@ impl EpollDriver {
     fn hand_out(&mut self, completions: &mut Vec<Completion>) {
         let sent = self.done.len().min(SENT_PER_TICK_MAX);
         completions.extend(self.done.drain(..sent));
+        self.taken.completions += sent as u64;
         let mut received_bytes = 0;
         for _ in 0..TURNS_PER_TICK_MAX.min(self.ready.len()) {
             let Some(ready) = self.ready.pop_front() else { break };
             self.seen = self.seen.saturating_sub(1);
+            self.taken.turns += 1;
             let completion = match ready {
                 Ready::Listener(index) => self.accept(index),
                 Ready::Socket(key) => self.receive(key),
@@ -509,6 +514,17 @@ impl Driver for EpollDriver {
 
     fn completions_waiting(&self) -> usize {
         self.done.len() + self.ready.len()
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            completions: self.taken.completions + self.done.len() as u64,
+            turns: self.taken.turns + self.ready.len() as u64,
+        }
+    }
+
+    fn has_handed_out(&self, mark: Mark) -> bool {
+        self.taken.completions >= mark.completions && self.taken.turns >= mark.turns
     }
 
     fn overflows(&self) -> u64 {

@@ -27,7 +27,7 @@ use super::ring_setup::{
 use super::socket::{self, descriptor, into_descriptor};
 use super::waker::Waker;
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Operation,
+    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Operation,
     Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
 };
 
@@ -90,6 +90,8 @@ pub struct UringDriver {
     /// Completions taken out of the kernel's queue and not handed out yet, in their order. The
     /// queue is emptied before each enter, so that one enter never finds it full.
     reaped: VecDeque<cqueue::Entry>,
+    /// How many have been, ever.
+    handed_out: u64,
     /// Enters in a row that the kernel had no memory for.
     starved: u32,
     overflows: u64,
@@ -134,6 +136,7 @@ impl UringDriver {
             peers: Vec::new(),
             enter_flags: ENTER_GETEVENTS | ENTER_EXT_ARG | no_iowait | registered_ring,
             reaped: VecDeque::new(),
+            handed_out: 0,
             starved: 0,
             overflows: 0,
             not_send: PhantomData,
@@ -523,6 +526,7 @@ impl Driver for UringDriver {
         let mut received_bytes = 0;
         for _ in 0..COMPLETIONS_PER_TICK_MAX {
             let Some(entry) = self.reaped.pop_front() else { break };
+            self.handed_out += 1;
             received_bytes += received_bytes_of(&entry);
             completions.extend(self.complete(&entry));
             if received_bytes >= RECEIVED_BYTES_PER_TICK_MAX {
@@ -533,6 +537,14 @@ impl Driver for UringDriver {
 
     fn completions_waiting(&self) -> usize {
         self.reaped.len()
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { completions: self.handed_out + self.reaped.len() as u64, turns: 0 }
+    }
+
+    fn has_handed_out(&self, mark: Mark) -> bool {
+        self.handed_out >= mark.completions
     }
 
     fn trim(&mut self) {

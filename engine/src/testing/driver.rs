@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
-use crate::driver::{Completion, Descriptor, Driver, Errno, Key, Lease, Outbound, Socket, Wait};
+use crate::driver::{
+    Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Outbound, Socket, Wait,
+};
 
 /// The two directions of a connection.
 #[derive(Default)]
@@ -302,6 +304,14 @@ impl Driver for TestDriver {
 
     fn completions_waiting(&self) -> usize {
         0
+    }
+
+    fn mark(&self) -> Mark {
+        Mark::default()
+    }
+
+    fn has_handed_out(&self, _mark: Mark) -> bool {
+        true
     }
 
     fn overflows(&self) -> u64 {

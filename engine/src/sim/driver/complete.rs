@@ -2,57 +2,64 @@
 
 use std::rc::Rc;
 
-use super::{
-    BROKEN, ECANCELED, ECONNRESET, EMFILE, EPIPE, Manner, Place, SEND_LATE_MS_MAX, Send, SimDriver,
-};
+use super::{Accept, Manner, OpenSocket, Place, Send, SimDriver};
 use crate::driver::{Completion, Errno, Key, Lease, Outbound};
-use crate::sim::wire::Faults;
+use crate::sim::wire::{Faults, Wire};
+
+const EMFILE: Errno = Errno(libc::EMFILE);
+const ECONNRESET: Errno = Errno(libc::ECONNRESET);
+const EPIPE: Errno = Errno(libc::EPIPE);
+/// A send for which there is room is over by then.
+const SEND_LATE_MS_MAX: u64 = 200;
+/// How a network fails.
+const BROKEN: [i32; 5] =
+    [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENOMEM, libc::EIO];
 
 impl SimDriver {
     pub(super) fn accept(&mut self, completions: &mut Vec<Completion>) {
         if self.accept_cancelled && !self.strikes(self.faults().cancel_late) {
-            self.accept_cancelled = false;
-            if std::mem::take(&mut self.accepting) {
-                completions.push(Completion::Accepted {
-                    listener: 0,
-                    result: Err(ECANCELED),
-                    more: false,
-                });
-            }
+            self.end_cancelled_accept();
+        }
+        while let Some(completion) = self.accept_one() {
+            completions.push(completion);
+        }
+    }
+
+    pub(super) fn end_cancelled_accept(&mut self) {
+        self.accept_cancelled = false;
+        if std::mem::replace(&mut self.accept, Accept::Off) != Accept::Off {
+            let result = Err(Errno::CANCELLED);
+            self.complete(Completion::Accepted { listener: 0, result, more: false });
+        }
+    }
+
+    /// Accepts one connection, if one waits.
+    pub(super) fn accept_one(&mut self) -> Option<Completion> {
+        if self.accept == Accept::Off {
+            return None;
         }
         let faults = self.faults();
-        while self.accepting {
-            let Some(wire) = self.kernel.backlogs.borrow_mut()[self.shard].pop_front() else {
-                break;
-            };
-            if self.strikes(faults.accept_exhausted) {
-                // The connection stays in the backlog.
-                self.kernel.backlogs.borrow_mut()[self.shard].push_front(wire);
-                self.accepting = false;
-                completions.push(Completion::Accepted {
-                    listener: 0,
-                    result: Err(EMFILE),
-                    more: false,
-                });
-                break;
+        let wire = self.kernel.backlogs.borrow_mut()[self.shard].pop_front()?;
+        let result = if self.strikes(faults.accept_exhausted) {
+            // The connection stays in the backlog.
+            self.kernel.backlogs.borrow_mut()[self.shard].push_front(wire);
+            self.accept = Accept::Off;
+            Err(EMFILE)
+        } else {
+            let ends = self.accept == Accept::Once
+                || (self.readiness.is_none() && self.strikes(faults.lost_more));
+            if ends {
+                self.accept = Accept::Off;
             }
-            self.accepting = !self.strikes(faults.lost_more);
-            let socket = self.open(wire);
-            completions.push(Completion::Accepted {
-                listener: 0,
-                result: Ok(socket),
-                more: self.accepting,
-            });
-        }
+            Ok(self.open(wire))
+        };
+        Some(Completion::Accepted { listener: 0, result, more: self.accept != Accept::Off })
     }
 
     /// Completes what may be completed on one socket.
     pub(super) fn progress(&mut self, number: i32, completions: &mut Vec<Completion>) {
         let faults = self.faults();
-        if self.strikes(faults.broken) {
-            let errno = *self.dice.pick(&BROKEN);
-            self.sockets[&number].wire.borrow_mut().broken.get_or_insert(errno);
-        }
+        self.may_break(number);
         let is_over = self.sockets[&number].is_shut_down;
         // Receives and sends complete in either order.
         if self.dice.chance(50) {
@@ -61,6 +68,14 @@ impl SimDriver {
         } else {
             self.progress_send(number, &faults, is_over, completions);
             self.progress_receive(number, &faults, completions);
+        }
+    }
+
+    /// The network may fail.
+    pub(super) fn may_break(&mut self, number: i32) {
+        if self.strikes(self.faults().broken) {
+            let errno = *self.dice.pick(&BROKEN);
+            self.sockets[&number].wire.borrow_mut().broken.get_or_insert(errno);
         }
     }
 
@@ -89,7 +104,7 @@ impl SimDriver {
     }
 
     /// Completes a receive into a buffer of the message's own; `false` if this is none.
-    fn fill(
+    pub(super) fn fill(
         &mut self,
         number: i32,
         key: Key,
@@ -99,19 +114,21 @@ impl SimDriver {
         let socket = self.sockets.get_mut(&number).expect("a socket that is open");
         let Manner::Into { buffer, bytes } = &mut socket.manner else { return false };
         let mut wire = socket.wire.borrow_mut();
-        let is_end = wire.client_fin || socket.is_shut_down;
-        let result = if let Some(errno) = wire.broken {
-            Err(Errno(errno))
+        let is_end = wire.client_fin || socket.is_shut_down || socket.is_error_told;
+        let error = error_of(&wire, socket.is_error_told);
+        let result = if let Some(errno) = error.filter(|_| wire.broken.is_some()) {
+            socket.is_error_told = true;
+            Err(errno)
         } else if !wire.to_server.is_empty() {
             let mut taken = wire.to_server.len().min(*bytes);
             if self.dice.chance(faults.short_receive) {
                 taken = self.dice.between(1, taken);
             }
             buffer.extend(wire.to_server.drain(..taken));
-            wire.note_taken(taken);
             Ok(taken as u32)
-        } else if wire.client_reset {
-            Err(ECONNRESET)
+        } else if let Some(errno) = error {
+            socket.is_error_told = true;
+            Err(errno)
         } else if is_end {
             Ok(0)
         } else {
@@ -125,7 +142,7 @@ impl SimDriver {
     }
 
     /// One completion of a receive: its result and whether it stays armed.
-    fn receive_once(
+    pub(super) fn receive_once(
         &mut self,
         number: i32,
         faults: &Faults,
@@ -133,17 +150,18 @@ impl SimDriver {
         let wire = Rc::clone(&self.sockets[&number].wire);
         let mut wire = wire.borrow_mut();
         // What has arrived is received before the reset behind it, often in the same pass.
-        if let Some(errno) = wire.broken {
-            return Some((Err(Errno(errno)), false));
+        let socket = self.sockets.get_mut(&number).expect("a socket that is open");
+        if let Some(errno) = error_of(&wire, socket.is_error_told)
+            && (wire.broken.is_some() || wire.to_server.is_empty())
+        {
+            socket.is_error_told = true;
+            return Some((Err(errno), false));
         }
-        if wire.client_reset && wire.to_server.is_empty() {
-            return Some((Err(ECONNRESET), false));
-        }
-        let is_end = wire.client_fin || self.sockets[&number].is_shut_down;
+        let is_end = wire.client_fin || socket.is_shut_down || socket.is_error_told;
         if let Manner::Multishot { is_cancelled: true } = self.sockets[&number].manner
             && (wire.to_server.is_empty() || !self.dice.chance(faults.cancel_late))
         {
-            return Some((Err(ECANCELED), false));
+            return Some((Err(Errno::CANCELLED), false));
         }
         if wire.to_server.is_empty() && !is_end {
             return None;
@@ -168,7 +186,6 @@ impl SimDriver {
         for (place, byte) in room.iter_mut().zip(wire.to_server.drain(..bytes)) {
             *place = byte;
         }
-        wire.note_taken(bytes);
         let is_multishot = matches!(self.sockets[&number].manner, Manner::Multishot { .. });
         let more = is_multishot && !self.dice.chance(faults.lost_more);
         Some((Ok(Some(Lease { buffer, bytes: bytes as u32 })), more))
@@ -181,20 +198,34 @@ impl SimDriver {
         is_over: bool,
         completions: &mut Vec<Completion>,
     ) {
-        let now_ms = self.kernel.now_ms.get();
-        let send = self.sockets[&number].send.as_ref();
-        // Not for ever, or one frame would take as long as a deadline.
-        let is_late = send.is_some_and(|send| send.since_ms + SEND_LATE_MS_MAX <= now_ms);
+        let is_late = self.is_send_late(number);
         if !is_late && self.strikes(faults.delay) {
             return;
         }
-        let short = !is_late && self.strikes(faults.short_send);
+        let is_short = !is_late && self.strikes(faults.short_send);
+        completions.extend(self.send_now(number, is_short, is_over));
+    }
+
+    /// Whether a send must not be held back any more: one frame would take as long as a deadline.
+    pub(super) fn is_send_late(&self, number: i32) -> bool {
+        let send = self.sockets[&number].send.as_ref();
+        send.is_some_and(|send| send.since_ms + SEND_LATE_MS_MAX <= self.kernel.now_ms.get())
+    }
+
+    /// What the kernel takes of a send at once, if it takes anything.
+    pub(super) fn send_now(
+        &mut self,
+        number: i32,
+        is_short: bool,
+        is_over: bool,
+    ) -> Option<Completion> {
         let socket = self.sockets.get_mut(&number).expect("a socket that is open");
-        let Some(send) = &socket.send else { return };
+        let send = socket.send.as_ref()?;
         let mut wire = socket.wire.borrow_mut();
-        let result = if let Some(errno) = wire.broken {
-            Err(Errno(errno))
-        } else if wire.client_reset || is_over {
+        let result = if let Some(errno) = error_of(&wire, socket.is_error_told) {
+            socket.is_error_told = true;
+            Err(errno)
+        } else if socket.is_error_told || is_over {
             Err(EPIPE)
         } else {
             let bytes = match &send.outbound {
@@ -212,9 +243,9 @@ impl SimDriver {
             };
             let mut taken = bytes.len().min(room);
             if taken == 0 {
-                return;
+                return None;
             }
-            if short {
+            if is_short {
                 taken = self.dice.between(1, taken);
             }
             assert!(!wire.server_fin, "bytes behind our FIN");
@@ -224,7 +255,7 @@ impl SimDriver {
         drop(wire);
         let send = socket.send.take().expect("seen just before");
         socket.send_ends = true;
-        self.complete_send(send, result, completions);
+        Some(self.complete_send(send, result))
     }
 
     /// Completions that have waited are the shard's from here on.
@@ -234,44 +265,73 @@ impl SimDriver {
         if self.strikes(late) {
             taken = self.dice.below(taken + 1);
         }
-        for completion in self.waiting.drain(..taken) {
-            let (key, is_receive) = match &completion {
-                Completion::Received { key, result, more } => {
-                    if let Ok(Some(lease)) = result {
-                        self.places[lease.buffer as usize] = Place::Leased;
-                    }
-                    (!more).then_some((*key, true)).unzip()
-                }
-                Completion::Filled { key, .. } => Some((*key, true)).unzip(),
-                Completion::Sent { key, .. } => Some((*key, false)).unzip(),
-                Completion::Accepted { result: Ok(_), .. } => {
-                    self.kernel.sockets.borrow_mut()[self.shard] += 1;
-                    (None, None)
-                }
-                _ => (None, None),
-            };
-            if let (Some(key), Some(is_receive)) = (key, is_receive) {
-                let socket = self.sockets.values_mut().find(|socket| socket.key == Some(key));
-                let socket = socket.expect("a socket outlives what is in flight");
-                let ends =
-                    if is_receive { &mut socket.receive_ends } else { &mut socket.send_ends };
-                *ends = false;
-            }
-            completions.push(completion);
-        }
+        self.hand_out_first(taken, completions);
         self.handed_out = completions.len();
     }
 
-    fn complete_send(
-        &mut self,
-        send: Send,
-        result: Result<u32, Errno>,
-        completions: &mut Vec<Completion>,
-    ) {
+    pub(super) fn hand_out_first(&mut self, count: usize, completions: &mut Vec<Completion>) {
+        self.completions_handed_out += count as u64;
+        for _ in 0..count {
+            let (_, completion) = self.waiting.pop_front().expect("counted by the caller");
+            completions.push(self.hand_over(completion));
+        }
+    }
+
+    /// Something is over, to be handed out.
+    pub(super) fn complete(&mut self, completion: Completion) {
+        self.waiting.push_back((self.kernel.now_ms.get(), completion));
+    }
+
+    /// What a completion tells of is the shard's from here on.
+    pub(super) fn hand_over(&mut self, completion: Completion) -> Completion {
+        let (key, is_receive) = match &completion {
+            Completion::Received { key, result, more } => {
+                if let Ok(Some(lease)) = result {
+                    self.places[lease.buffer as usize] = Place::Leased;
+                    self.socket_of(*key).wire.borrow_mut().note_taken(lease.bytes());
+                }
+                (!more).then_some((*key, true)).unzip()
+            }
+            Completion::Filled { key, result, .. } => {
+                let bytes = result.unwrap_or(0) as usize;
+                self.socket_of(*key).wire.borrow_mut().note_taken(bytes);
+                Some((*key, true)).unzip()
+            }
+            Completion::Sent { key, .. } => Some((*key, false)).unzip(),
+            Completion::Accepted { result: Ok(_), .. } => {
+                self.kernel.sockets.borrow_mut()[self.shard] += 1;
+                (None, None)
+            }
+            _ => (None, None),
+        };
+        if let (Some(key), Some(is_receive)) = (key, is_receive) {
+            let socket = self.socket_of(key);
+            let ends = if is_receive { &mut socket.receive_ends } else { &mut socket.send_ends };
+            *ends = false;
+        }
+        completion
+    }
+
+    fn socket_of(&mut self, key: Key) -> &mut OpenSocket {
+        let socket = self.sockets.values_mut().find(|socket| socket.key == Some(key));
+        socket.expect("a socket outlives what is in flight")
+    }
+
+    fn complete_send(&mut self, send: Send, result: Result<u32, Errno>) -> Completion {
         let Send { key, outbound, .. } = send;
         if let Outbound::Received(received) = &outbound {
             self.places[received.lease.buffer as usize] = Place::Leased;
         }
-        completions.push(Completion::Sent { key, result, outbound });
+        Completion::Sent { key, result, outbound }
     }
+}
+
+/// The error that a receive or a send would be told now: the kernel tells it once.
+fn error_of(wire: &Wire, is_told: bool) -> Option<Errno> {
+    let errno = match wire.broken {
+        Some(errno) => Errno(errno),
+        None if wire.client_reset => ECONNRESET,
+        None => return None,
+    };
+    (!is_told).then_some(errno)
 }

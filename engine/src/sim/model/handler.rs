@@ -3,7 +3,7 @@
 
 use ringwire_proto::{CloseCode, Message, Offer, Request, frame_header_bytes};
 
-use super::{Model, SharedModel};
+use super::{Fate, Model, SharedModel};
 use crate::conn::{Conn, SendStatus};
 use crate::context::Context;
 use crate::handler::{Gap, Handler, Upgrade};
@@ -94,8 +94,10 @@ impl Handler for ModelHandler {
         let from_afar = tenant.due_from_afar.iter_mut();
         let published =
             from_afar.filter(|(sender, _)| sender.way == "publish" || sender.shard == FOREIGN);
-        for (_, must_come) in published.flat_map(|(_, due)| due) {
-            *must_come = false;
+        for (_, fate) in published.flat_map(|(_, due)| due) {
+            if *fate == Fate::MustCome {
+                *fate = Fate::InGap;
+            }
         }
     }
 
@@ -115,6 +117,8 @@ impl Handler for ModelHandler {
             if code == CloseCode::TRY_AGAIN_LATER && !reason.is_empty() {
                 model.failures += 1;
             }
+            let is_cut_off = code == CloseCode::ABNORMAL && reason == "server stops";
+            model.cut_offs += usize::from(is_cut_off);
             if reason == "publishes lost" {
                 model.gap_publishes_max = model.gap_publishes_max.max(1);
             }
@@ -181,9 +185,11 @@ impl ModelHandler {
                 if tenant.topics.remove(&topic) {
                     // What others have published to it may come or not, from now on.
                     let name = topic.to_string();
-                    for (payload, must_come) in tenant.due_from_afar.values_mut().flatten() {
+                    for (payload, fate) in tenant.due_from_afar.values_mut().flatten() {
                         let to = Label::of(payload).map(|label| label.to);
-                        *must_come &= to != Some(To::Topic(&name));
+                        if to == Some(To::Topic(&name)) {
+                            *fate = Fate::Free;
+                        }
                     }
                 }
             }

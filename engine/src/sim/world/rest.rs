@@ -15,7 +15,7 @@ impl World {
         let backlogs = self.kernel.backlogs.borrow();
         assert!(backlogs.iter().all(|backlog| backlog.is_empty()), "nobody accepts");
         let model = self.model.borrow();
-        let mut missed = 0;
+        let (mut missed, mut gaps_max) = (0, 0);
         for (number, client) in self.clients.iter().enumerate() {
             if client.manners == Manners::Polite && !client.is_gone() && model.serves(number) {
                 let missing = model.missing(number);
@@ -23,6 +23,8 @@ impl World {
                 assert!(client.is_answered(), "a ping of client {number} was not answered");
                 assert!(!model.owes_drain(number), "client {number}: no word that there is room");
                 missed += model.missed(number);
+                let in_gaps = model.missed_in_gaps(number);
+                gaps_max = gaps_max.max(in_gaps);
             }
         }
         let dropped: u64 = self.shards.iter().map(|shard| shard.metrics().messages_dropped).sum();
@@ -31,6 +33,9 @@ impl World {
             model.overflow_closes || missed + model.missed_before_others() <= counted,
             "{missed} messages missed, {counted} counted"
         );
+        // Each gap is told to one shard's subscribers, and counted there.
+        let lost = self.publishes_lost();
+        assert!(gaps_max <= lost + counted, "{gaps_max} publishes missed, {lost} counted");
     }
 
     /// Every client catches up, every shard ticks if it would, and a little time passes.
@@ -57,7 +62,6 @@ impl World {
         *self.kernel.faults.borrow_mut() = Faults::draw(&self.dice);
         self.clients.iter_mut().for_each(|client| client.excused = true);
         self.model.borrow_mut().is_stopping = true;
-        self.kernel.is_stopping.set(true);
         self.handle.stop();
         self.kernel.woken.borrow_mut().fill(true);
         for round in 0..ROUNDS {
