@@ -14,6 +14,8 @@ mod backlog;
 mod broadcast_ring;
 mod buffer_ring;
 mod clock;
+#[cfg(test)]
+mod contract_tests;
 mod epoll;
 mod limits;
 mod listener;
