@@ -8,8 +8,8 @@ use ringwire::driver::{
 
 /// Either driver, behind the calls that a worker makes.
 pub(crate) enum WorkerDriver {
-    IoUring(UringDriver),
-    Epoll(EpollDriver),
+    IoUring(Box<UringDriver>),
+    Epoll(Box<EpollDriver>),
 }
 
 macro_rules! either {
@@ -31,12 +31,14 @@ impl WorkerDriver {
     pub(crate) fn new() -> Result<Self, String> {
         let config = RingConfig::default();
         let refused = match UringDriver::new(&config, Vec::new()) {
-            Ok(driver) => return Ok(Self::IoUring(driver)),
+            Ok(driver) => return Ok(Self::IoUring(Box::new(driver))),
             Err(error) => error,
         };
         eprintln!("this load runs on epoll, since io_uring is refused: {refused:?}");
         let driver = EpollDriver::new(&config, Vec::new());
-        driver.map(Self::Epoll).map_err(|error| format!("no driver: {refused:?}; {error:?}"))
+        driver
+            .map(|driver| Self::Epoll(Box::new(driver)))
+            .map_err(|error| format!("no driver: {refused:?}; {error:?}"))
     }
 
     pub(crate) fn adopt(&mut self, stream: TcpStream) -> Socket {

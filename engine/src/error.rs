@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use crate::sys::{BindError, MAPPING_BUFFERS, RingError};
+use crate::sys::{BindError, MAPPING_BUFFERS, RING_SETUP, RingError};
 
 /// The reason why a server did not start. Each `Display` text names the cause and, where there is
 /// one, the remedy.
@@ -84,14 +84,18 @@ impl SetupError {
     /// [`DriverChoice::Auto`](crate::DriverChoice::Auto) takes epoll then.
     #[must_use]
     pub fn is_io_uring_unavailable(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Missing
-                | Self::ForbiddenBySeccomp
-                | Self::ForbiddenBySysctl { .. }
-                | Self::LockedMemory { .. }
-                | Self::KernelTooOld { .. }
-        )
+            | Self::ForbiddenBySeccomp
+            | Self::ForbiddenBySysctl { .. }
+            | Self::LockedMemory { .. }
+            | Self::KernelTooOld { .. } => true,
+            // No limit is to blame: the machine, or the control group, has no memory for rings.
+            Self::Machine { step: RING_SETUP, source } => {
+                source.raw_os_error() == Some(libc::ENOMEM)
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn from_epoll(error: RingError) -> Self {
@@ -234,11 +238,14 @@ mod tests {
     #[test]
     fn no_limit_no_blame() {
         for (step, locked_memory) in
-            [("io_uring_setup", None), (MAPPING_BUFFERS, Some((64 << 20, 8 << 20)))]
+            [(RING_SETUP, None), (MAPPING_BUFFERS, Some((64 << 20, 8 << 20)))]
         {
             let source = io::Error::from_raw_os_error(libc::ENOMEM);
             let error = RingError::Refused { step, source };
-            let error = SetupError::from_ring(error, None, || locked_memory).to_string();
+            let error = SetupError::from_ring(error, None, || locked_memory);
+            let is_unavailable = error.is_io_uring_unavailable();
+            assert_eq!(is_unavailable, step == RING_SETUP, "epoll maps buffers too");
+            let error = error.to_string();
             assert!(error.starts_with(step) && !error.contains("locked"), "{error}");
         }
     }

@@ -323,13 +323,17 @@ impl World {
         }
     }
 
-    /// Nobody does anything for long but those who read without a pause, and every shard wakes up
-    /// when it should.
+    /// Nobody does anything for long but those who read without a pause, and now and then somebody
+    /// speaks. Every shard wakes up when it should.
     fn wait_long(&mut self) {
         const STEP_MS: u64 = 50;
         for _ in 0..JUMP_MS / STEP_MS {
             self.pass_time(STEP_MS);
             self.clients.iter_mut().for_each(Client::go_on_reading);
+            if !self.clients.is_empty() && self.dice.chance(20) {
+                let client = self.dice.below(self.clients.len());
+                self.clients[client].speak_up();
+            }
             for shard in 0..self.shards.len() {
                 self.tick(shard);
                 self.tick(shard);

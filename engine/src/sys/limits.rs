@@ -74,6 +74,16 @@ pub(crate) fn descriptors_max() -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
+/// Runs `act` with another soft limit of descriptors. It is the whole process's.
+#[cfg(test)]
+pub(super) fn with_descriptors_max<R>(max: u64, act: impl FnOnce() -> R) -> R {
+    let limit = Resource::Descriptors.get().expect("a limit that can be read");
+    assert!(Resource::Descriptors.set(&libc::rlimit { rlim_cur: max, ..limit }));
+    let result = act();
+    assert!(Resource::Descriptors.set(&limit));
+    result
+}
+
 /// The locked memory this user may have in all of its processes, if rings are charged to it.
 ///
 /// `None` if there is no limit, if the process is exempt (`CAP_IPC_LOCK` in the first user

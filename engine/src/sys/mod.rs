@@ -14,6 +14,8 @@ mod backlog;
 mod broadcast_ring;
 mod buffer_ring;
 mod clock;
+#[cfg(test)]
+mod contract_tests;
 mod epoll;
 mod limits;
 mod listener;
@@ -32,7 +34,7 @@ pub(crate) use limits::{descriptors_max, locked_memory_bytes_max, raise_limits};
 pub use listener::Listener;
 pub(crate) use listener::{BindError, listen};
 pub(crate) use opening::KernelDriver;
-pub(crate) use ring_setup::{MAPPING_BUFFERS, fit_rings, ring_bytes_min};
+pub(crate) use ring_setup::{MAPPING_BUFFERS, RING_SETUP, fit_rings, ring_bytes_min};
 pub use ring_setup::{RingConfig, RingError};
 pub use uring::UringDriver;
 pub(crate) use waker::Waker;

@@ -44,6 +44,9 @@ pub enum RingError {
     },
 }
 
+/// The step that makes a ring.
+pub(crate) const RING_SETUP: &str = "io_uring_setup";
+
 /// The step that takes address space and no locked memory.
 pub(crate) const MAPPING_BUFFERS: &str = "mapping the receive buffers";
 
@@ -131,7 +134,7 @@ pub(super) fn set_up(config: &RingConfig) -> Result<IoUring, RingError> {
                 (config.submission_entries, config.completion_entries) = halved(&config);
             }
             _ => {
-                return Err(RingError::Refused { step: "io_uring_setup", source });
+                return Err(RingError::Refused { step: RING_SETUP, source });
             }
         }
     }

@@ -1,233 +1,98 @@
-//! What tests over sockets cannot see: readiness that epoll tells of and that is not there, a
-//! listener that is shut down under the driver, and events of earlier tenants.
+//! What only the epoll driver does: turns. `sys/contract_tests.rs` has the rest.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 
 use super::*;
 
-fn driver(listeners: Vec<Listener>) -> EpollDriver {
+fn driver() -> EpollDriver {
     let config =
-        RingConfig { receive_buffers_min: 4, receive_buffers_max: 4, ..RingConfig::default() };
-    EpollDriver::new(&config, listeners).unwrap()
+        RingConfig { receive_buffers_min: 64, receive_buffers_max: 64, ..RingConfig::default() };
+    EpollDriver::new(&config, Vec::new()).expect("every Linux has epoll")
 }
 
-/// Far beyond what anything here takes, also on a loaded machine.
-const PATIENCE: Wait = Wait::Millis(60_000);
+/// Sockets whose receives are armed, and their peers, who have all said something.
+fn speakers(driver: &mut EpollDriver, count: u32) -> Vec<(Key, Socket, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let speaker = |slot| {
+        let key = Key { slot, generation: 1 };
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = driver.adopt(listener.accept().unwrap().0);
+        driver.arm_receive(key, &socket);
+        peer.write_all(b"!").unwrap();
+        (key, socket, peer)
+    };
+    (0..count).map(speaker).collect()
+}
 
-/// What one tick brings.
-fn completions(driver: &mut EpollDriver, wait: Wait) -> Vec<Completion> {
+fn completions(driver: &mut EpollDriver) -> Vec<Completion> {
     let mut completions = Vec::new();
-    driver.tick(wait, &mut completions);
+    driver.tick(Wait::No, &mut completions);
     completions
 }
 
-/// What comes, however many ticks it takes.
-fn next(driver: &mut EpollDriver) -> Vec<Completion> {
-    for _ in 0..1_000 {
-        let completions = completions(driver, PATIENCE);
-        if !completions.is_empty() {
-            return completions;
-        }
-    }
-    panic!("a thousand ticks bring nothing");
-}
-
-/// Two ends of a connection, one of them the driver's.
-fn pair(driver: &mut EpollDriver) -> (TcpStream, Socket) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (peer, driver.adopt(listener.accept().unwrap().0))
-}
-
-const FIRST: Key = Key { slot: 0, generation: 1 };
-
-/// The bytes of completions that are all receives of `key`.
-fn bytes_of(driver: &mut EpollDriver, key: Key, completions: Vec<Completion>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for completion in completions {
-        let Completion::Received { key: whose, result: Ok(Some(lease)), more: true } = completion
-        else {
-            panic!("{completion:?}")
-        };
-        assert_eq!(whose, key);
-        bytes.extend_from_slice(driver.received(&lease));
-        driver.recycle(lease);
-    }
-    bytes
-}
-
-/// Epoll says that a socket is readable and somebody else has read it: nothing is told, and the
-/// next bytes are.
-#[test]
-fn readiness_that_is_not_there() {
-    let mut driver = driver(Vec::new());
-    let (mut peer, socket) = pair(&mut driver);
-    let mut other = TcpStream::from(descriptor(&socket).try_clone().unwrap());
-    driver.arm_receive(FIRST, &socket);
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    peer.write_all(b"lost").unwrap();
-    other.read_exact(&mut [0; 4]).unwrap();
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    peer.write_all(b"found").unwrap();
-    let completions = next(&mut driver);
-    assert_eq!(bytes_of(&mut driver, FIRST, completions), b"found");
-    driver.close(socket);
-}
-
-/// Writability without anything to send, and a send that finds no room when it is said to.
-#[test]
-fn writability_that_is_not_there() {
-    let mut driver = driver(Vec::new());
-    let (mut peer, socket) = pair(&mut driver);
-    let mut other = TcpStream::from(descriptor(&socket).try_clone().unwrap());
-    driver.arm_receive(FIRST, &socket);
-    assert!(completions(&mut driver, Wait::No).is_empty(), "it is writable, which nobody asked");
-    // All that the kernel takes is taken by somebody else.
-    other.set_nonblocking(true).unwrap();
-    let mut filled = 0;
-    while let Ok(bytes) = other.write(&[1; 65_536]) {
-        filled += bytes;
-    }
-    driver.send(FIRST, &socket, Outbound::Own(vec![2; 10]), 0);
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    // There is room, and somebody else takes it before the driver looks.
-    let mut bytes = vec![0; filled / 2];
-    peer.read_exact(&mut bytes).unwrap();
-    while let Ok(bytes) = other.write(&[1; 65_536]) {
-        filled += bytes;
-    }
-    let sent = completions(&mut driver, Wait::No);
-    let is_early = !sent.is_empty();
-    assert!(!is_early || matches!(sent[..], [Completion::Sent { result: Ok(_), .. }]), "{sent:?}");
-    // The rest is read, and the send comes through.
-    let rest = vec![0; filled - bytes.len() + 10];
-    let reading = std::thread::spawn(move || {
-        let mut rest = rest;
-        peer.read_exact(&mut rest).unwrap();
-        (peer, rest)
+/// Recycles what has come; of how many there were bytes.
+fn heard(driver: &mut EpollDriver, completions: Vec<Completion>) -> usize {
+    let leases = completions.into_iter().filter_map(|completion| match completion {
+        Completion::Received { result, .. } => result.expect("nobody resets"),
+        _ => None,
     });
-    if !is_early {
-        let sent = next(&mut driver);
-        assert!(matches!(sent[..], [Completion::Sent { result: Ok(10), .. }]), "{sent:?}");
-    }
-    let (_peer, rest) = reading.join().unwrap();
-    assert_eq!(rest.iter().filter(|byte| **byte == 2).count(), 10);
-    driver.close(socket);
+    leases.map(|lease| driver.recycle(lease)).count()
 }
 
-/// Somebody shuts a listener down under the driver: its accept ends with an error, once, and
-/// nothing turns in circles until it is armed again.
 #[test]
-fn a_listener_shut_down_under_it() {
-    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let listener = Listener::bind_group(address, 1).unwrap().pop().unwrap();
-    let under = listener.as_fd().try_clone_to_owned().unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut driver = driver(vec![listener]);
-    driver.arm_accept(0);
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    SockRef::from(&under).shutdown(Shutdown::Both).unwrap();
-    for _ in 0..3 {
-        let ended = next(&mut driver);
-        let [Completion::Accepted { listener: 0, result: Err(errno), more: false }] = ended[..]
-        else {
-            panic!("{ended:?}")
-        };
-        assert_eq!(errno, Errno(libc::EINVAL));
-        assert!(completions(&mut driver, Wait::No).is_empty(), "not before it is armed again");
-        driver.arm_accept(0);
+fn so_many_have_their_turn_in_a_tick_and_the_others_in_the_next() {
+    let mut driver = driver();
+    let speakers = speakers(&mut driver, TURNS_PER_TICK_MAX as u32 + 5);
+    for expected in [TURNS_PER_TICK_MAX, 5, 0] {
+        let completions = completions(&mut driver);
+        assert_eq!(heard(&mut driver, completions), expected);
     }
-    assert!(TcpStream::connect(address).is_err());
-    driver.cancel_accept(0);
-    driver.close_listener(0);
-    assert_eq!(completions(&mut driver, Wait::No).len(), 1, "the cancelled accept");
-    assert!(completions(&mut driver, Wait::No).is_empty());
+    assert_eq!(driver.completions_waiting(), 0);
+    drop(speakers);
 }
 
-/// A connection is closed with bytes unread, and another one has its slot: what epoll has told of
-/// the first is not the second's.
+/// What was over before the tick comes before what the tick receives.
 #[test]
-fn an_earlier_tenant_of_a_slot() {
-    let mut driver = driver(Vec::new());
-    let (mut early, socket) = pair(&mut driver);
-    driver.arm_receive(FIRST, &socket);
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    early.write_all(b"early").unwrap();
-    driver.end_receive(FIRST, &socket);
-    let ended = next(&mut driver);
-    assert!(
-        matches!(ended[..], [Completion::Received { result: Err(Errno::CANCELLED), .. }]),
-        "{ended:?}"
-    );
-    driver.close(socket);
-    let second = Key { slot: FIRST.slot, generation: 2 };
-    let (mut late, socket) = pair(&mut driver);
-    driver.arm_receive(second, &socket);
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    late.write_all(b"late").unwrap();
-    let completions = next(&mut driver);
-    assert_eq!(bytes_of(&mut driver, second, completions), b"late");
-    driver.close(socket);
+fn sends_that_are_over_come_first() {
+    let mut driver = driver();
+    let speakers = speakers(&mut driver, 1);
+    let (key, socket, _peer) = &speakers[0];
+    driver.send(*key, socket, Outbound::Own(b"hello".to_vec()), 0);
+    let completions = completions(&mut driver);
+    let is_in_order =
+        matches!(completions[..], [Completion::Sent { .. }, Completion::Received { .. }]);
+    assert!(is_in_order, "{completions:?}");
+    assert_eq!(heard(&mut driver, completions), 1);
 }
 
-/// Urgent data in front of bytes and of the end: all of them come, and then the end does.
+/// Only a receive that finds nothing shows that nothing lies behind urgent data.
 #[test]
-fn bytes_behind_urgent_data() {
-    let mut driver = driver(Vec::new());
-    let (mut peer, socket) = pair(&mut driver);
-    driver.arm_receive(FIRST, &socket);
-    peer.write_all(b"before").unwrap();
-    SockRef::from(&peer).send_out_of_band(b"!").unwrap();
-    peer.write_all(b"behind").unwrap();
-    drop(peer);
-    let mut bytes = Vec::new();
-    loop {
-        let mut arrived = next(&mut driver);
-        let is_end = matches!(arrived.last(), Some(Completion::Received { result: Ok(None), .. }));
-        if is_end {
-            arrived.pop();
-        }
-        bytes.extend(bytes_of(&mut driver, FIRST, arrived));
-        if is_end {
-            break;
-        }
-    }
-    assert_eq!(bytes, b"beforebehind");
-    driver.close(socket);
+fn a_turn_may_bring_nothing() {
+    let mut driver = driver();
+    let speakers = speakers(&mut driver, 1);
+    SockRef::from(&speakers[0].2).send_out_of_band(b"?").unwrap();
+    let first = completions(&mut driver);
+    assert_eq!(heard(&mut driver, first), 1);
+    assert_eq!(driver.completions_waiting(), 1);
+    let mark = driver.mark();
+    assert!(!driver.has_handed_out(mark));
+    assert!(completions(&mut driver).is_empty());
+    assert_eq!(driver.completions_waiting(), 0);
+    assert!(driver.has_handed_out(mark), "it has had its turn");
 }
 
-/// However many are readable at once, a tick brings a bounded share, in the order in which they
-/// became readable, and nobody is passed over.
+/// More is over than one tick hands out, while others have their turn: those do not count for it.
 #[test]
-fn a_tick_brings_a_bounded_share() {
-    const PEERS: u32 = 3 * TURNS_PER_TICK_MAX as u32;
-    let config =
-        RingConfig { receive_buffers_min: 64, receive_buffers_max: 64, ..RingConfig::default() };
-    let mut driver = EpollDriver::new(&config, Vec::new()).unwrap();
-    let mut ends: Vec<_> = (0..PEERS)
-        .map(|slot| {
-            let (peer, socket) = pair(&mut driver);
-            driver.arm_receive(Key { slot, generation: 0 }, &socket);
-            (peer, socket)
-        })
-        .collect();
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    for (peer, _) in &mut ends {
-        peer.write_all(b"x").unwrap();
-    }
-    let mut heard = Vec::new();
-    while heard.len() < PEERS as usize {
-        let arrived = next(&mut driver);
-        assert!(arrived.len() <= TURNS_PER_TICK_MAX, "{}", arrived.len());
-        for completion in arrived {
-            let Completion::Received { key, result: Ok(Some(lease)), .. } = completion else {
-                panic!("{completion:?}")
-            };
-            driver.recycle(lease);
-            heard.push(key.slot);
-        }
-    }
-    assert_eq!(heard, (0..PEERS).collect::<Vec<_>>());
-    ends.into_iter().for_each(|(_, socket)| driver.close(socket));
+fn what_is_over_is_handed_out_however_many_have_their_turn() {
+    let mut driver = driver();
+    let speakers = speakers(&mut driver, 10);
+    driver.done.extend((0..SENT_PER_TICK_MAX + 5).map(|_| Completion::Woken));
+    let mark = driver.mark();
+    let first = completions(&mut driver);
+    assert_eq!(first.len(), SENT_PER_TICK_MAX + speakers.len());
+    assert_eq!(heard(&mut driver, first), speakers.len());
+    assert!(!driver.has_handed_out(mark), "five wait");
+    assert_eq!(completions(&mut driver).len(), 5);
+    assert!(driver.has_handed_out(mark));
 }

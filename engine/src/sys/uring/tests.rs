@@ -1,5 +1,5 @@
-//! Behaviour that tests over sockets cannot see: operations that fail only in a race, and the
-//! bound of one tick.
+//! What only io_uring does, and what tests of servers cannot see: messages between rings that fail,
+//! polls that fail, a completion queue that overflows. `sys/contract_tests.rs` has the rest.
 
 use std::fs::File;
 use std::io::Write;
@@ -72,28 +72,6 @@ fn a_message_that_cannot_be_delivered_wakes_all_the_same() {
     assert!(matches!(completions(&mut asleep, PATIENCE)[..], [Completion::Woken]));
 }
 
-/// The message itself, and that one wake is one completion.
-#[test]
-fn a_message_wakes_another_ring() {
-    let (Some(mut awake), Some(mut asleep)) = (driver(), driver()) else { return };
-    let waker = Arc::new(Waker::new().unwrap());
-    let ring = Arc::new(asleep.duplicate_ring_fd().unwrap());
-    awake.set_peers(vec![Peer { ring, waker }]);
-    awake.wake(0);
-    assert!(completions(&mut awake, Wait::No).is_empty());
-    assert!(matches!(completions(&mut asleep, PATIENCE)[..], [Completion::Woken]));
-    assert!(completions(&mut asleep, Wait::No).is_empty());
-}
-
-/// The accept may end by itself while it is being cancelled.
-#[test]
-fn cancelling_what_has_ended_tells_nothing() {
-    let Some(mut driver) = driver() else { return };
-    driver.cancel_accept(0);
-    assert!(completions(&mut driver, Wait::No).is_empty());
-    assert!(completions(&mut driver, Wait::No).is_empty());
-}
-
 /// The poll of the waker may fail, for want of memory say: it is armed again after a while.
 #[test]
 fn a_waker_whose_poll_has_failed_wakes_again() {
@@ -111,46 +89,6 @@ fn a_waker_whose_poll_has_failed_wakes_again() {
     }
     waker.wake();
     assert!(matches!(completions(&mut driver, PATIENCE)[..], [Completion::Woken]));
-}
-
-/// However many peers send at once, one tick brings a bounded share of it, and the next ones the
-/// rest. Without the bound, what a tick answers would no longer lie in the cache.
-#[test]
-fn a_tick_brings_a_bounded_share_of_what_has_arrived() {
-    const PEERS: usize = 6;
-    const BYTES_EACH: usize = 32 << 10;
-    let Some(mut driver) = driver() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let sockets: Vec<Socket> = (0..PEERS as u32)
-        .map(|slot| {
-            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let socket = driver.adopt(listener.accept().unwrap().0);
-            peer.write_all(&[7; BYTES_EACH]).unwrap();
-            driver.arm_receive(Key { slot, generation: 0 }, &socket);
-            socket
-        })
-        .collect();
-    let (mut ticks, mut total, mut ended) = (0, 0, 0);
-    while ended < PEERS {
-        let (mut bytes, mut newest) = (0, 0);
-        for completion in completions(&mut driver, PATIENCE) {
-            let Completion::Received { result, .. } = completion else { continue };
-            let Some(lease) = result.expect("the peers only send and leave") else {
-                ended += 1;
-                continue;
-            };
-            newest = lease.bytes();
-            bytes += newest;
-            driver.recycle(lease);
-        }
-        assert!(bytes - newest < RECEIVED_BYTES_PER_TICK_MAX, "{bytes} bytes in one tick");
-        total += bytes;
-        ticks += 1;
-        assert!(ticks < 1_000, "{total} bytes came, {ended} peers ended");
-    }
-    assert_eq!(total, PEERS * BYTES_EACH);
-    sockets.into_iter().for_each(|socket| driver.close(socket));
-    assert!(completions(&mut driver, Wait::No).is_empty());
 }
 
 /// The kernel has more completions at once than the queue holds: the overflow is counted, the
