@@ -125,7 +125,7 @@ fn the_end_right_behind_data() {
 #[test]
 fn half_a_close_behind_a_large_answer() {
     const FILL_BYTES: usize = 8 << 20;
-    let message = |conn: &mut Conn<'_, ()>, _: Message<'_>| {
+    let message = |conn: &mut Conn<'_, harness::recorder::Recorder>, _: Message<'_>| {
         conn.send(&vec![7; FILL_BYTES]);
     };
     let config = Config { write_bytes_max: 2 * FILL_BYTES, ..patient() };
@@ -147,7 +147,7 @@ fn a_window_that_opens_byte_by_byte() {
     const FILL_BYTES: usize = 600_000;
     /// What the peer's machine holds for it at least, and sends at once when there is room.
     const BY_BYTES: usize = 20_000;
-    let message = |conn: &mut Conn<'_, ()>, message: Message<'_>| {
+    let message = |conn: &mut Conn<'_, harness::recorder::Recorder>, message: Message<'_>| {
         let payload: Vec<u8> = (0..FILL_BYTES).map(|i| (i % 251) as u8).collect();
         match message {
             Message::Text("fill") => conn.send(&payload),
@@ -188,7 +188,7 @@ fn narrowest(server: &TestServer) -> RawClient {
 /// others are served.
 #[test]
 fn a_reset_in_every_stage() {
-    let message = |conn: &mut Conn<'_, ()>, message: Message<'_>| match message {
+    let message = |conn: &mut Conn<'_, harness::recorder::Recorder>, message: Message<'_>| match message {
         Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
         Message::Text("fill") => {
             conn.send(&vec![0; 30_000_000]);
