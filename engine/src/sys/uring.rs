@@ -634,3 +634,5 @@ fn errno_or(result: i32) -> Result<u32, Errno> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::assert_is_refused;
