@@ -1,8 +1,8 @@
 //! The interface between a shard and the kernel: operations, and their completions.
 //!
 //! The shard is generic over [`Driver`], so the drivers on io_uring and on epoll and the simulated
-//! one run the same shard. Ownership makes it safe. Bytes to send are moved into the driver and come back with their
-//! completion. Received bytes are borrowed with a [`Lease`], which goes back by
+//! one run the same shard. Ownership makes it safe. Bytes to send are moved into the driver and come
+//! back with their completion. Received bytes are borrowed with a [`Lease`], which goes back by
 //! [`Driver::recycle`]. This file contains no system call and knows nothing of frames.
 
 use std::fmt;

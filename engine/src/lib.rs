@@ -82,6 +82,7 @@ mod error;
 mod forward;
 mod handle;
 mod handler;
+mod in_time;
 mod mailbox;
 mod metrics;
 mod pin;
@@ -99,6 +100,7 @@ mod slot;
 mod starting;
 mod sync;
 mod sys;
+mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod ticket;

@@ -16,11 +16,13 @@ use ringwire_proto::{
     frame_header_bytes,
 };
 
-use crate::config::{Config, Overflow};
+use crate::config::Overflow;
 use crate::conn::SendStatus;
 use crate::driver::{Key, Socket};
+use crate::in_time::InTime;
 use crate::publish_log::{Delivery, Part, SealedTick, frames};
 use crate::shard::Core;
+use crate::tally::Tally;
 use crate::topic::{Subscriptions, Topics};
 use crate::write_buffer::{FRAME_BYTES_MAX, WriteBuffer};
 
@@ -189,91 +191,6 @@ pub(crate) enum Ending {
 
 /// What a connection is closed with for [`Overflow::Close`].
 const WRITE_BUFFER_FULL: (CloseCode, &str) = (CloseCode::TRY_AGAIN_LATER, "write buffer full");
-
-/// What a peer has sent that it must not send for ever: control frames while anything is expected
-/// of it, and dropped bytes afterwards. Never both, so 32 bits do.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Tally(u32);
-
-impl Tally {
-    /// Counts a control frame in a bucket that leaks once a second, so that a burst after a stall
-    /// of the network is no flood; `false` if the bucket is full.
-    fn admit_control(&mut self, now_ms: u64, config: &Config) -> bool {
-        // Upper half: the second in which it last leaked, which wraps after 18 hours and then
-        // leaks too little at worst. Lower half: the frames in it.
-        let second = (now_ms / 1_000) as u16;
-        let seconds = u32::from(second.wrapping_sub((self.0 >> 16) as u16));
-        let leaked = seconds.saturating_mul(config.control_frames_per_second_max);
-        let frames = (self.0 & 0xFFFF).saturating_sub(leaked) + 1;
-        self.0 = u32::from(second) << 16 | frames.min(0xFFFF);
-        frames <= config.control_frames_burst_max
-    }
-
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn dropped_bytes(self) -> usize {
-        self.0 as usize
-    }
-
-    /// Counts dropped bytes; `false` if they are too many.
-    pub(crate) fn admit_dropped(&mut self, bytes: usize, config: &Config) -> bool {
-        self.0 = self.0.saturating_add(bytes as u32);
-        self.0 as usize <= config.drain_bytes_max
-    }
-}
-
-/// What had come before a deadline and has not been looked at: completions that wait to be handed
-/// out, and bytes that no receive has taken. Both are asked for once per deadline: what comes later
-/// is too late.
-#[derive(Clone, Copy)]
-pub(crate) struct InTime(u32);
-
-impl Default for InTime {
-    fn default() -> Self {
-        Self::NOT_ASKED
-    }
-}
-
-impl InTime {
-    const NOT_ASKED: Self = Self(u32::MAX);
-    /// Everything that had completed at the first look has been handed out: what is read from here
-    /// on had not been, and counts.
-    const COUNTS: u32 = 1 << 31;
-    /// At the last look every byte had been taken by a receive.
-    const TAKEN: u32 = 1 << 30;
-    /// The bytes that are still to be read.
-    const BYTES: u32 = Self::TAKEN - 1;
-
-    /// Input has been read.
-    #[inline]
-    pub(crate) fn read(&mut self, bytes: usize) {
-        if self.is_asked() && self.0 & Self::COUNTS != 0 {
-            let left = (self.0 & Self::BYTES).saturating_sub(bytes as u32);
-            self.0 = self.0 & !Self::BYTES | left;
-        }
-    }
-
-    pub(crate) fn is_asked(self) -> bool {
-        self.0 != Self::NOT_ASKED.0
-    }
-
-    /// Whether some of it is still to be looked at. To be asked again only when everything that
-    /// has completed by now has been handed out. `is_waiting` says whether any completion is not.
-    pub(crate) fn is_left(&mut self, unread_bytes: u32, is_waiting: bool) -> bool {
-        let taken = if unread_bytes == 0 { Self::TAKEN } else { 0 };
-        if !self.is_asked() {
-            let counts = if is_waiting { 0 } else { Self::COUNTS };
-            // Not all of them, which would mean that it was not asked.
-            self.0 = counts | taken | unread_bytes.min(Self::BYTES - 1);
-            return unread_bytes > 0 || is_waiting;
-        }
-        let was_taken = self.0 & Self::TAKEN != 0;
-        self.0 = self.0 & Self::BYTES | taken | Self::COUNTS;
-        let is_read = self.0 & Self::BYTES == 0;
-        // A receive has taken the last byte, and what it completed with has been handed out.
-        let is_over = taken != 0 && (was_taken || !is_waiting);
-        !is_read && !is_over
-    }
-}
 
 impl<S> Slot<S> {
     pub(crate) fn new(key: Key, socket: Socket, core: &Core) -> Self {

@@ -13,7 +13,8 @@ use super::{Core, Shard};
 use crate::config::Config;
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
-use crate::slot::{InTime, PeerSide, Pending, Session, Stage};
+use crate::in_time::InTime;
+use crate::slot::{PeerSide, Pending, Session, Stage};
 
 /// What is due on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

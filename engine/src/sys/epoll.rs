@@ -16,14 +16,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use slab::Slab;
-use socket2::SockRef;
 
 use self::calls::Tried;
 use self::poll::{Event, Poll};
 use self::sockets::{Receive, Sockets};
 use super::allocator;
-use super::backlog;
-use super::listener::{Listener, canonical};
+use super::listener::Listener;
 use super::receive_buffers::ReceiveBuffers;
 use super::ring_setup::{MAPPING_BUFFERS, RingConfig, RingError, refused};
 use super::socket::{self, descriptor, into_descriptor};
@@ -34,7 +32,7 @@ use crate::driver::{
 };
 
 /// Receives and accepts of one tick. The buffers of a tick's receives are worked on while they lie
-/// in the cache, and answers go out while more input arrives. 32: docs/decisions.md has what 16 to
+/// in the cache, and answers go out while more input arrives. 32: docs/decisions.md has what 8 to
 /// 512 gave.
 const TURNS_PER_TICK_MAX: usize = 32;
 
@@ -377,7 +375,7 @@ impl EpollDriver {
         }
     }
 
-    /// Has epoll watch the socket of a new tenant; false if it cannot, and the errno was kept.
+    /// Has epoll watch the socket of a new tenant, once.
     fn watch(&mut self, key: Key, socket: &Socket) -> Result<(), Errno> {
         if self.sockets.get_mut(key).is_some() {
             return Ok(());
@@ -483,8 +481,7 @@ impl Driver for EpollDriver {
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {
-        // An error says that the peer is gone, which the receive will say as well.
-        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Write);
+        socket::shut_down_write(socket);
     }
 
     fn close(&mut self, socket: Socket) {
@@ -549,11 +546,11 @@ impl Driver for EpollDriver {
     }
 
     fn unread_bytes(socket: &Socket) -> u32 {
-        backlog::unread_bytes(descriptor(socket).as_fd())
+        socket::unread_bytes(socket)
     }
 
     fn unacknowledged_bytes(socket: &Socket) -> u32 {
-        backlog::unacknowledged_bytes(descriptor(socket).as_fd())
+        socket::unacknowledged_bytes(socket)
     }
 
     fn now_ms(&self) -> u64 {
@@ -561,7 +558,7 @@ impl Driver for EpollDriver {
     }
 
     fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket().map(canonical)
+        socket::peer_addr(socket)
     }
 }
 

@@ -1,12 +1,14 @@
-//! The descriptor behind a [`Socket`] of a driver on the kernel, and how it is cut off.
+//! The descriptor behind a [`Socket`] of a driver on the kernel: how it is cut off, and what the
+//! kernel knows of it. Both drivers ask in the same way.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use socket2::SockRef;
 
 use super::backlog;
+use super::listener::canonical;
 use crate::driver::{Descriptor, Socket};
 
 pub(super) fn descriptor(socket: &Socket) -> &OwnedFd {
@@ -42,4 +44,25 @@ pub(super) fn shut_down(socket: &Socket) {
     if backlog::unread_bytes(descriptor.as_fd()) > 0 {
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
+}
+
+/// Sends FIN after what the kernel has taken. An error says that the peer is gone, which the receive
+/// will say as well.
+pub(super) fn shut_down_write(socket: &Socket) {
+    let _ = SockRef::from(descriptor(socket)).shutdown(Shutdown::Write);
+}
+
+/// See [`Driver::unread_bytes`](crate::driver::Driver::unread_bytes).
+pub(super) fn unread_bytes(socket: &Socket) -> u32 {
+    backlog::unread_bytes(descriptor(socket).as_fd())
+}
+
+/// See [`Driver::unacknowledged_bytes`](crate::driver::Driver::unacknowledged_bytes).
+pub(super) fn unacknowledged_bytes(socket: &Socket) -> u32 {
+    backlog::unacknowledged_bytes(descriptor(socket).as_fd())
+}
+
+/// See [`Driver::peer_addr`](crate::driver::Driver::peer_addr).
+pub(super) fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
+    SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket().map(canonical)
 }

@@ -9,17 +9,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use slab::Slab;
-use socket2::SockRef;
 
 use super::allocator;
-use super::backlog;
 use super::buffer_ring::BufferRing;
-use super::listener::{Listener, canonical};
+use super::listener::Listener;
 use super::ring_setup::{
     MAPPING_BUFFERS, RingConfig, RingError, check_operations, refused, register_ring_fd, set_up,
     unregister_ring_fd,
@@ -476,9 +474,8 @@ impl Driver for UringDriver {
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {
-        // A system call of its own: IORING_OP_SHUTDOWN always goes to a worker thread. An
-        // error says that the peer is gone, which the receive in flight will say as well.
-        let _ = SockRef::from(descriptor(socket)).shutdown(std::net::Shutdown::Write);
+        // A system call of its own: IORING_OP_SHUTDOWN always goes to a worker thread.
+        socket::shut_down_write(socket);
     }
 
     fn close(&mut self, socket: Socket) {
@@ -562,11 +559,11 @@ impl Driver for UringDriver {
     }
 
     fn unread_bytes(socket: &Socket) -> u32 {
-        backlog::unread_bytes(descriptor(socket).as_fd())
+        socket::unread_bytes(socket)
     }
 
     fn unacknowledged_bytes(socket: &Socket) -> u32 {
-        backlog::unacknowledged_bytes(descriptor(socket).as_fd())
+        socket::unacknowledged_bytes(socket)
     }
 
     fn overflows(&self) -> u64 {
@@ -578,7 +575,7 @@ impl Driver for UringDriver {
     }
 
     fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket().map(canonical)
+        socket::peer_addr(socket)
     }
 }
 
@@ -634,3 +631,5 @@ fn errno_or(result: i32) -> Result<u32, Errno> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::assert_is_refused;

@@ -4,6 +4,8 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
+use socket2::SockRef;
+
 use super::*;
 
 fn driver(listeners: Vec<Listener>) -> EpollDriver {

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
+use socket2::SockRef;
+
 use super::*;
 
 fn driver() -> EpollDriver {

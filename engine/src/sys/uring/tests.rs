@@ -29,7 +29,7 @@ fn driver_of(config: &RingConfig) -> Option<UringDriver> {
 /// A driver that cannot be had is the kernel's doing: the plainest ring that Linux 6.1 has cannot
 /// be had either, and `DriverChoice::Auto` takes epoll. So these tests cannot pass in silence
 /// where only the driver is broken.
-fn assert_is_refused(error: RingError) {
+pub(in crate::sys) fn assert_is_refused(error: RingError) {
     let is_required = std::env::var_os("RINGWIRE_DRIVER").is_some_and(|name| name == "io_uring");
     assert!(!is_required, "RINGWIRE_DRIVER=io_uring, but: {error:?}");
     let plain: std::io::Result<IoUring> =
