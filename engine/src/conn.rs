@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use ringwire_proto::{CloseCode, Message};
 
+use crate::connection::slot::Session;
 use crate::context::Context;
 use crate::driver::Key;
 use crate::handler::Handler;
-use crate::shard::Core;
-use crate::slot::Session;
+use crate::shard::core::Core;
 
 /// Identifies a connection, also for other threads ([`Handle`](crate::Handle)). No later connection
 /// gets the same id, and no connection of another server in this process has it. After the

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use ringwire_proto::{CloseCode, Message};
 
-use crate::app_timers::TimerId;
 use crate::conn::{ConnId, SendStatus};
-use crate::connections::Others;
-use crate::driver::{Key, Socket};
+use crate::connection::connections::Neighbours;
+use crate::connection::slot::{Session, Stage};
+use crate::driver::Key;
 use crate::error::HandleError;
 use crate::handle::Handle;
 use crate::handler::{Handler, Upgrade};
-use crate::mailbox::Command;
-use crate::shard::{Core, Desk};
-use crate::slot::{Session, Stage};
+use crate::shard::app_timers::TimerId;
+use crate::shard::core::Core;
+use crate::shard::desk::Desk;
+use crate::shard::mailbox::Command;
 use crate::ticket::{Place, Ticket, Verdict};
 
 /// The shard, as a callback gets it. `H` is the handler.
@@ -26,11 +27,11 @@ use crate::ticket::{Place, Ticket, Verdict};
 pub struct Context<'a, H: Handler> {
     pub(crate) core: &'a mut Core,
     pub(crate) desk: &'a mut Desk<H::Command>,
-    pub(crate) others: Others<'a, H::State>,
+    pub(crate) others: &'a mut (dyn Neighbours<H::State> + 'a),
     /// The connection that the callback is about, once it is open.
     pub(crate) current: Option<&'a mut Session<H::State>>,
-    /// The connection that a request came by, and its socket.
-    pub(crate) requesting: Option<(Key, &'a Socket)>,
+    /// The connection that a request came by.
+    pub(crate) requesting: Option<Key>,
 }
 
 /// A connection that a callback names: one of this shard, or another shard's.
@@ -77,9 +78,7 @@ impl<H: Handler> Context<'_, H> {
     /// if the socket has none any more. Costs a system call (getpeername(2)).
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        let requesting = self.requesting.map(|(_, socket)| socket);
-        let socket = self.current.as_ref().map(|session| &session.socket).or(requesting)?;
-        (self.core.peer_addr)(socket)
+        self.others.peer_addr()
     }
 
     /// A ticket, to answer the handshake or the request of this callback later. The callback then
@@ -90,7 +89,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// In any other callback than `on_upgrade` and `on_request`.
     pub fn ticket(&mut self) -> Ticket<H> {
-        let (key, _) = self.requesting.expect("a ticket is for on_upgrade and on_request");
+        let key = self.requesting.expect("a ticket is for on_upgrade and on_request");
         self.core.ticket_serial = self.core.ticket_serial.wrapping_add(1);
         let serial = self.core.ticket_serial;
         Ticket::new(self.desk.handle(), Place { shard: self.core.shard, key, serial })

@@ -12,7 +12,9 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 #[cfg(feature = "driver")]
-pub use crate::sys::{EpollDriver, Listener, RingConfig, RingError, UringDriver, pin_to};
+pub use crate::sys::{
+    EpollDriver, KernelSocket, Listener, RingConfig, RingError, UringDriver, pin_to,
+};
 
 /// Names one tenant of one slot: a completion for an earlier tenant does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,19 +91,6 @@ impl Token {
         let generation = (user_data >> 32) as u32;
         Self { operation, key: Key { slot, generation } }
     }
-}
-
-/// A connected socket. [`Driver::close`] ends it; one that is dropped instead, because its
-/// shard panics, is closed as well.
-#[derive(Debug)]
-pub struct Socket(pub(crate) Descriptor);
-
-#[derive(Debug)]
-pub(crate) enum Descriptor {
-    Open(OwnedFd),
-    /// A socket of the simulated kernel.
-    #[cfg(any(test, feature = "sim"))]
-    Simulated(crate::sim::SimSocket),
 }
 
 /// A receive buffer the kernel has filled and the shard now holds.
@@ -256,15 +245,15 @@ impl fmt::Display for Errno {
     }
 }
 
-/// What the kernel says has happened.
+/// What the kernel says has happened; `K` is the driver's [`Socket`](Driver::Socket).
 #[derive(Debug)]
-pub enum Completion {
+pub enum Completion<K> {
     /// A connection was accepted, or accepting failed.
     Accepted {
         /// Index of the listener it came through.
         listener: usize,
         /// The new socket; whoever takes this completion owns it.
-        result: Result<Socket, Errno>,
+        result: Result<K, Errno>,
         /// Whether the accept is still armed.
         more: bool,
     },
@@ -321,12 +310,33 @@ pub struct Mark {
     pub(crate) turns: u64,
 }
 
+/// What the kernel knows of a connected socket. Each question costs a system call.
+pub trait Socket: fmt::Debug {
+    /// Bytes of the peer that have come and that no receive has taken yet. It is asked only when a
+    /// deadline is about to end the connection.
+    fn unread_bytes(&self) -> u32;
+
+    /// Bytes the kernel has taken for the peer and the peer has not acknowledged.
+    fn unacknowledged_bytes(&self) -> u32;
+
+    /// The peer's address, if the socket still has one.
+    fn peer_addr(&self) -> Option<SocketAddr>;
+}
+
 /// What a shard asks of the kernel.
 ///
 /// Calls queue operations; [`tick`](Driver::tick) submits them all, waits, and collects
 /// completions. Per socket at most one receive and one send are in flight, and a socket
 /// is closed only when neither is.
 pub trait Driver {
+    /// A connected socket. [`close`](Driver::close) ends it; one that is dropped instead, because
+    /// its shard panics, is closed as well.
+    type Socket: Socket;
+
+    /// Takes a socket over that somebody else has connected; `None` if the driver has no kernel to
+    /// take it from.
+    fn adopt(&mut self, descriptor: OwnedFd) -> Option<Self::Socket>;
+
     /// How many listeners there are, named by index from 0. Default 1.
     fn listeners(&self) -> usize {
         1
@@ -347,14 +357,14 @@ pub trait Driver {
     fn close_listener(&mut self, listener: usize);
 
     /// Arms the multishot receive of a socket.
-    fn arm_receive(&mut self, key: Key, socket: &Socket);
+    fn arm_receive(&mut self, key: Key, socket: &Self::Socket);
 
     /// Arms a receive of a socket that completes once, as the multishot one does for the last time.
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket);
+    fn arm_receive_once(&mut self, key: Key, socket: &Self::Socket);
 
     /// Ends the multishot receive of a socket, which still completes: with what came before, or as
     /// cancelled.
-    fn end_receive(&mut self, key: Key, socket: &Socket);
+    fn end_receive(&mut self, key: Key, socket: &Self::Socket);
 
     /// Arms a receive of at most `bytes` bytes behind those in `buffer`, which has capacity for
     /// them.
@@ -362,24 +372,24 @@ pub trait Driver {
     /// # Panics
     ///
     /// If it has not.
-    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize);
+    fn receive_into(&mut self, key: Key, socket: &Self::Socket, buffer: Vec<u8>, bytes: usize);
 
     /// Queues one send of `outbound`, from byte `offset` on.
     ///
     /// # Panics
     ///
     /// If nothing is left to send.
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize);
+    fn send(&mut self, key: Key, socket: &Self::Socket, outbound: Outbound, offset: usize);
 
     /// Shuts a socket down both ways, which ends its receive and its send: both still complete.
     /// What it costs does not depend on how many other sockets there are.
-    fn shut_down(&mut self, socket: &Socket);
+    fn shut_down(&mut self, key: Key, socket: &Self::Socket);
 
     /// Sends FIN after what the kernel has already taken; receiving goes on.
-    fn shut_down_write(&mut self, socket: &Socket);
+    fn shut_down_write(&mut self, socket: &Self::Socket);
 
     /// Closes a socket that has nothing in flight.
-    fn close(&mut self, socket: Socket);
+    fn close(&mut self, socket: Self::Socket);
 
     /// The bytes of a lease, for parsing and unmasking in place.
     fn received<'a>(&'a mut self, lease: &'a Lease) -> &'a mut [u8];
@@ -392,7 +402,7 @@ pub trait Driver {
 
     /// Submits what was queued, waits for at most `wait`, and appends completions in the
     /// order the kernel gave them, at most [`COMPLETIONS_PER_TICK_MAX`].
-    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>);
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<Self::Socket>>);
 
     /// How many completions the kernel has given that no tick has handed out yet. Some may turn out
     /// to be none.
@@ -415,18 +425,6 @@ pub trait Driver {
     /// system calls; to be called seldom.
     fn give_back_freed(&mut self) {}
 
-    /// Bytes of the peer that have come and that no receive has taken yet. Costs a system call:
-    /// it is asked only when a deadline is about to end the connection.
-    fn unread_bytes(socket: &Socket) -> u32
-    where
-        Self: Sized;
-
-    /// Bytes the kernel has taken for the peer and the peer has not acknowledged. Costs a system
-    /// call.
-    fn unacknowledged_bytes(socket: &Socket) -> u32
-    where
-        Self: Sized;
-
     /// Milliseconds on a clock that never goes back; a few of granularity.
     fn now_ms(&self) -> u64;
 
@@ -437,11 +435,6 @@ pub trait Driver {
     {
         SystemTime::now()
     }
-
-    /// The peer's address, if the socket still has one. Costs a system call.
-    fn peer_addr(socket: &Socket) -> Option<SocketAddr>
-    where
-        Self: Sized;
 }
 
 /// Completions taken in one tick, so that timers, broadcasts and other connections get

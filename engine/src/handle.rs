@@ -13,10 +13,10 @@ use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_byte
 use socket2::SockRef;
 
 use crate::conn::ConnId;
-use crate::driver_choice::DriverKind;
 use crate::error::HandleError;
-use crate::mailbox::{Adopted, Command, Mailbox};
 use crate::metrics::Metrics;
+use crate::server::driver_choice::DriverKind;
+use crate::shard::mailbox::{Adopted, Command, Mailbox};
 
 /// Reaches a running server from any thread. Cloning is cheap. `C` is the handler's
 /// [`Command`](crate::Handler::Command).

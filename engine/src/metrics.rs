@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::driver::{ConnectionError, Errno};
-use crate::driver_choice::DriverKind;
+use crate::server::driver_choice::DriverKind;
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {

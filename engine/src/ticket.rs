@@ -10,7 +10,7 @@ use ringwire_proto::Response;
 use crate::driver::Key;
 use crate::handle::Handle;
 use crate::handler::{Handler, Upgrade};
-use crate::mailbox::Command;
+use crate::shard::mailbox::Command;
 
 /// The right to answer one opening handshake or request later. [`Context::ticket`] makes it;
 /// `on_upgrade` then returns [`Upgrade::later`], or `on_request` [`Reply::later`].

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::memory_driver::{Memory, MemoryDriver};
 use crate::config::Config;
 use crate::handler::Handler;
-use crate::server::{join_shards, make_mailboxes};
+use crate::server::joining::{join_shards, make_mailboxes};
 use crate::shard::Shard;
 
 /// One shard with its connections, all open, on a driver that only moves bytes in memory. Its

@@ -8,7 +8,7 @@ use super::lent::Lent;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::handler::Handler;
-use crate::mailbox::Command;
+use crate::shard::mailbox::Command;
 use crate::ticket::{Place, Verdict};
 
 impl<H: Handler, D: Driver> Shard<H, D> {

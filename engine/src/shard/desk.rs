@@ -5,12 +5,12 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::app_timers::AppTimers;
+use super::links::Links;
 use crate::config::Config;
 use crate::error::HandleError;
 use crate::handle::Handle;
-use crate::mailbox::{Command, Mailbox};
-use crate::shard::Links;
+use crate::shard::app_timers::AppTimers;
+use crate::shard::mailbox::{Command, Mailbox};
 use crate::ticket::Place;
 
 pub(crate) struct Desk<C> {

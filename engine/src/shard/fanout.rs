@@ -6,11 +6,11 @@ use ringwire_proto::CloseCode;
 use super::Shard;
 use super::core::Publication;
 use super::lent::Lent;
-use super::receive::PANICKED;
 use crate::config::Overflow;
+use crate::connection::slot::Stage;
 use crate::driver::Driver;
 use crate::handler::{Gap, Handler};
-use crate::slot::Stage;
+use crate::protocol::websocket::PANICKED;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Takes what other shards have published into this tick's log.
@@ -108,7 +108,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             // Nobody joins or leaves while no callback runs, so the places stay good.
             for place in 0..core.topics.subscribers(topic).len() {
                 let slot = core.topics.subscribers(topic)[place];
-                let session = &mut connections.tenant_mut(slot).session;
+                let session = &mut connections.tenant_mut(slot).slot.session;
                 debug_assert_eq!(session.stage, Stage::Open, "leaving is part of closing");
                 let Some(subscriptions) = &session.subscriptions else { continue };
                 if subscriptions.position <= tick.start {

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, UnsafeCell, fence};
+use crate::sys::sync::{AtomicU64, UnsafeCell, fence};
 
 /// A ring of at least `capacity` entries, rounded up to a power of two, for `readers`. Entries
 /// not read by all hold at most `bytes_max` bytes in sum, or a single one more.

@@ -73,7 +73,7 @@ impl<D: KernelDriver> Tried<D> {
                 Some(Self { driver, left: VecDeque::new(), door })
             }
             Err(error) => {
-                let is_epoll = D::KIND == crate::driver_choice::DriverKind::Epoll;
+                let is_epoll = D::KIND == crate::server::driver_choice::DriverKind::Epoll;
                 assert!(!is_epoll, "{error:?}");
                 super::uring::assert_is_refused(error);
                 None

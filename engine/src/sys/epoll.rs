@@ -11,8 +11,7 @@ mod poll;
 mod sockets;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -24,11 +23,11 @@ use super::allocator;
 use super::listener::Listener;
 use super::receive_buffers::ReceiveBuffers;
 use super::ring_setup::{MAPPING_BUFFERS, RingConfig, RingError, refused};
-use super::socket::{self, descriptor, into_descriptor};
+use super::socket::{self, KernelSocket};
 use super::waker::Waker;
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Operation,
-    Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
+    COMPLETIONS_PER_TICK_MAX, Completion, Driver, Errno, Key, Lease, Mark, Operation, Outbound,
+    RECEIVED_BYTES_PER_TICK_MAX, Token, Wait,
 };
 
 /// Receives and accepts of one tick. The buffers of a tick's receives are worked on while they lie
@@ -54,7 +53,7 @@ pub struct EpollDriver {
     /// How many of `ready` have been there since epoll was last asked.
     seen: usize,
     /// What is over and not handed out yet.
-    done: VecDeque<Completion>,
+    done: VecDeque<Completion<KernelSocket>>,
     /// How far `done` and `ready` have been handed out.
     taken: Mark,
     /// Sends that wait for their socket to become writable.
@@ -128,12 +127,6 @@ impl EpollDriver {
         };
         driver.add_listeners(listeners).map_err(refused("epoll_ctl"))?;
         Ok(driver)
-    }
-
-    /// Takes a connected socket, for tools that connect instead of accepting.
-    #[must_use]
-    pub fn adopt(&mut self, stream: std::net::TcpStream) -> Socket {
-        Socket(Descriptor::Open(stream.into()))
     }
 
     pub(super) fn add_listeners(&mut self, listeners: Vec<Listener>) -> std::io::Result<()> {
@@ -229,7 +222,7 @@ impl EpollDriver {
         }
     }
 
-    fn hand_out(&mut self, completions: &mut Vec<Completion>) {
+    fn hand_out(&mut self, completions: &mut Vec<Completion<KernelSocket>>) {
         let sent = self.done.len().min(SENT_PER_TICK_MAX);
         completions.extend(self.done.drain(..sent));
         self.taken.completions += sent as u64;
@@ -252,7 +245,7 @@ impl EpollDriver {
     }
 
     /// One turn of a listener.
-    fn accept(&mut self, index: usize) -> Option<Completion> {
+    fn accept(&mut self, index: usize) -> Option<Completion<KernelSocket>> {
         let listening = &mut self.listeners[index];
         listening.is_queued = false;
         let accept = listening.accept;
@@ -265,7 +258,7 @@ impl EpollDriver {
                 listening.is_readable = false;
                 return None;
             }
-            Tried::Done(socket) => Ok(Socket(Descriptor::Open(socket))),
+            Tried::Done(socket) => Ok(KernelSocket(socket)),
             Tried::Failed(errno) => Err(errno),
         };
         let more = accept == Accept::Multishot && result.is_ok();
@@ -277,7 +270,7 @@ impl EpollDriver {
     }
 
     /// One turn of a socket.
-    fn receive(&mut self, key: Key) -> Option<Completion> {
+    fn receive(&mut self, key: Key) -> Option<Completion<KernelSocket>> {
         let state = self.sockets.get_mut(key)?;
         state.is_queued = false;
         match state.receive {
@@ -288,7 +281,11 @@ impl EpollDriver {
         }
     }
 
-    fn receive_into_pool(&mut self, key: Key, is_multishot: bool) -> Option<Completion> {
+    fn receive_into_pool(
+        &mut self,
+        key: Key,
+        is_multishot: bool,
+    ) -> Option<Completion<KernelSocket>> {
         let state = self.sockets.get_mut(key)?;
         let Some(buffer) = self.buffers.provide() else {
             state.receive = Receive::Off;
@@ -319,7 +316,7 @@ impl EpollDriver {
         Some(received(key, Ok(Some(Lease { buffer, bytes })), is_multishot))
     }
 
-    fn receive_into_own(&mut self, key: Key, index: u32) -> Option<Completion> {
+    fn receive_into_own(&mut self, key: Key, index: u32) -> Option<Completion<KernelSocket>> {
         let state = self.sockets.get_mut(key)?;
         let Fill { buffer, bytes } = &mut self.fills[index as usize];
         let result = match calls::receive_behind(state.fd, buffer, *bytes) {
@@ -376,11 +373,11 @@ impl EpollDriver {
     }
 
     /// Has epoll watch the socket of a new tenant, once.
-    fn watch(&mut self, key: Key, socket: &Socket) -> Result<(), Errno> {
+    fn watch(&mut self, key: Key, socket: &KernelSocket) -> Result<(), Errno> {
         if self.sockets.get_mut(key).is_some() {
             return Ok(());
         }
-        let descriptor = descriptor(socket).as_fd();
+        let descriptor = socket.0.as_fd();
         self.poll
             .add(descriptor, Token::new(Operation::Receive, key))
             .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
@@ -388,7 +385,7 @@ impl EpollDriver {
         Ok(())
     }
 
-    fn arm(&mut self, key: Key, socket: &Socket, receive: Receive) -> Result<(), Errno> {
+    fn arm(&mut self, key: Key, socket: &KernelSocket, receive: Receive) -> Result<(), Errno> {
         self.watch(key, socket)?;
         let state = self.sockets.get_mut(key).expect("watched just before");
         debug_assert_eq!(state.receive, Receive::Off, "a receive armed twice");
@@ -397,7 +394,7 @@ impl EpollDriver {
         Ok(())
     }
 
-    fn arm_pool(&mut self, key: Key, socket: &Socket, receive: Receive) {
+    fn arm_pool(&mut self, key: Key, socket: &KernelSocket, receive: Receive) {
         if let Err(errno) = self.arm(key, socket, receive) {
             self.done.push_back(received(key, Err(errno), false));
         }
@@ -412,6 +409,12 @@ impl EpollDriver {
 }
 
 impl Driver for EpollDriver {
+    type Socket = KernelSocket;
+
+    fn adopt(&mut self, descriptor: OwnedFd) -> Option<KernelSocket> {
+        Some(KernelSocket(descriptor))
+    }
+
     fn listeners(&self) -> usize {
         self.listeners.len()
     }
@@ -439,15 +442,15 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn arm_receive(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive(&mut self, key: Key, socket: &KernelSocket) {
         self.arm_pool(key, socket, Receive::Multishot);
     }
 
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive_once(&mut self, key: Key, socket: &KernelSocket) {
         self.arm_pool(key, socket, Receive::Once);
     }
 
-    fn end_receive(&mut self, key: Key, _socket: &Socket) {
+    fn end_receive(&mut self, key: Key, _socket: &KernelSocket) {
         let Some(state) = self.sockets.get_mut(key) else { return };
         if state.receive == Receive::Multishot {
             state.receive = Receive::Off;
@@ -455,7 +458,7 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize) {
+    fn receive_into(&mut self, key: Key, socket: &KernelSocket, buffer: Vec<u8>, bytes: usize) {
         assert!(bytes <= buffer.capacity() - buffer.len(), "no room for so many bytes");
         let index = self.fills.insert(Fill { buffer, bytes }) as u32;
         if let Err(errno) = self.arm(key, socket, Receive::Fill(index)) {
@@ -464,10 +467,10 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+    fn send(&mut self, key: Key, socket: &KernelSocket, outbound: Outbound, offset: usize) {
         let send = Send { outbound, offset };
         match self.watch(key, socket) {
-            Ok(()) => self.send_or_wait(key, descriptor(socket).as_raw_fd(), send),
+            Ok(()) => self.send_or_wait(key, socket.0.as_raw_fd(), send),
             Err(errno) => {
                 let outbound = send.outbound;
                 self.done.push_back(Completion::Sent { key, result: Err(errno), outbound });
@@ -475,18 +478,18 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn shut_down(&mut self, socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, socket: &KernelSocket) {
         // Makes the socket readable and writable.
         socket::shut_down(socket);
     }
 
-    fn shut_down_write(&mut self, socket: &Socket) {
+    fn shut_down_write(&mut self, socket: &KernelSocket) {
         socket::shut_down_write(socket);
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: KernelSocket) {
         // Epoll forgets what is closed; what it has told already names an earlier tenant then.
-        drop(into_descriptor(socket));
+        drop(socket.0);
     }
 
     #[inline]
@@ -503,7 +506,7 @@ impl Driver for EpollDriver {
         self.peers[shard].wake();
     }
 
-    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<KernelSocket>>) {
         // A full turn of those who were ready is left: asking again would only queue behind them.
         if self.seen < TURNS_PER_TICK_MAX {
             self.ask(wait);
@@ -545,29 +548,21 @@ impl Driver for EpollDriver {
         allocator::give_back_freed();
     }
 
-    fn unread_bytes(socket: &Socket) -> u32 {
-        socket::unread_bytes(socket)
-    }
-
-    fn unacknowledged_bytes(socket: &Socket) -> u32 {
-        socket::unacknowledged_bytes(socket)
-    }
-
     fn now_ms(&self) -> u64 {
         super::clock::now_ms()
     }
-
-    fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        socket::peer_addr(socket)
-    }
 }
 
-fn received(key: Key, result: Result<Option<Lease>, Errno>, more: bool) -> Completion {
+fn received(
+    key: Key,
+    result: Result<Option<Lease>, Errno>,
+    more: bool,
+) -> Completion<KernelSocket> {
     Completion::Received { key, result, more }
 }
 
 /// How many bytes a completion says were received; 0 for any other.
-fn received_bytes_of(completion: &Completion) -> usize {
+fn received_bytes_of(completion: &Completion<KernelSocket>) -> usize {
     match completion {
         Completion::Received { result: Ok(Some(lease)), .. } => lease.bytes(),
         Completion::Filled { result: Ok(bytes), .. } => *bytes as usize,

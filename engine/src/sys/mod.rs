@@ -23,6 +23,7 @@ mod opening;
 mod receive_buffers;
 mod ring_setup;
 mod socket;
+pub(crate) mod sync;
 mod uring;
 mod waker;
 
@@ -36,5 +37,6 @@ pub(crate) use listener::{BindError, listen};
 pub(crate) use opening::KernelDriver;
 pub(crate) use ring_setup::{MAPPING_BUFFERS, RING_SETUP, fit_rings, ring_bytes_min};
 pub use ring_setup::{RingConfig, RingError};
+pub use socket::KernelSocket;
 pub use uring::UringDriver;
 pub(crate) use waker::Waker;

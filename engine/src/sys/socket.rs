@@ -1,29 +1,42 @@
-//! The descriptor behind a [`Socket`] of a driver on the kernel: how it is cut off, and what the
-//! kernel knows of it. Both drivers ask in the same way.
+//! A socket of the drivers on the kernel: how it is cut off, and what the kernel knows of it.
 
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use socket2::SockRef;
 
 use super::backlog;
 use super::listener::canonical;
-use crate::driver::{Descriptor, Socket};
+use crate::driver::Socket;
 
-pub(super) fn descriptor(socket: &Socket) -> &OwnedFd {
-    match &socket.0 {
-        Descriptor::Open(descriptor) => descriptor,
-        #[cfg(any(test, feature = "sim"))]
-        Descriptor::Simulated(_) => panic!("a socket of another driver"),
+/// A connected socket of a driver on the kernel. Dropping it closes it.
+#[derive(Debug)]
+pub struct KernelSocket(pub(super) OwnedFd);
+
+impl Socket for KernelSocket {
+    fn unread_bytes(&self) -> u32 {
+        backlog::unread_bytes(self.0.as_fd())
+    }
+
+    fn unacknowledged_bytes(&self) -> u32 {
+        backlog::unacknowledged_bytes(self.0.as_fd())
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.0).peer_addr().ok()?.as_socket().map(canonical)
     }
 }
 
-pub(super) fn into_descriptor(socket: Socket) -> OwnedFd {
-    match socket.0 {
-        Descriptor::Open(descriptor) => descriptor,
-        #[cfg(any(test, feature = "sim"))]
-        Descriptor::Simulated(_) => panic!("a socket of another driver"),
+impl From<OwnedFd> for KernelSocket {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+}
+
+impl AsRawFd for KernelSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
@@ -36,8 +49,8 @@ pub(super) fn into_descriptor(socket: Socket) -> OwnedFd {
 /// hung for up to 100 s, until its probes of the window were far enough apart.
 ///
 /// An error says that the peer is gone already, which the receive and the send will say as well.
-pub(super) fn shut_down(socket: &Socket) {
-    let descriptor = descriptor(socket);
+pub(super) fn shut_down(socket: &KernelSocket) {
+    let descriptor = &socket.0;
     let socket = SockRef::from(descriptor);
     let _ = socket.shutdown(Shutdown::Both);
     // Behind the shutdown, after which the kernel answers new input with a reset.
@@ -48,21 +61,6 @@ pub(super) fn shut_down(socket: &Socket) {
 
 /// Sends FIN after what the kernel has taken. An error says that the peer is gone, which the receive
 /// will say as well.
-pub(super) fn shut_down_write(socket: &Socket) {
-    let _ = SockRef::from(descriptor(socket)).shutdown(Shutdown::Write);
-}
-
-/// See [`Driver::unread_bytes`](crate::driver::Driver::unread_bytes).
-pub(super) fn unread_bytes(socket: &Socket) -> u32 {
-    backlog::unread_bytes(descriptor(socket).as_fd())
-}
-
-/// See [`Driver::unacknowledged_bytes`](crate::driver::Driver::unacknowledged_bytes).
-pub(super) fn unacknowledged_bytes(socket: &Socket) -> u32 {
-    backlog::unacknowledged_bytes(descriptor(socket).as_fd())
-}
-
-/// See [`Driver::peer_addr`](crate::driver::Driver::peer_addr).
-pub(super) fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-    SockRef::from(descriptor(socket)).peer_addr().ok()?.as_socket().map(canonical)
+pub(super) fn shut_down_write(socket: &KernelSocket) {
+    let _ = SockRef::from(&socket.0).shutdown(Shutdown::Write);
 }

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -22,11 +21,11 @@ use super::ring_setup::{
     MAPPING_BUFFERS, RingConfig, RingError, check_operations, refused, register_ring_fd, set_up,
     unregister_ring_fd,
 };
-use super::socket::{self, descriptor, into_descriptor};
+use super::socket::{self, KernelSocket};
 use super::waker::Waker;
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Operation,
-    Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
+    COMPLETIONS_PER_TICK_MAX, Completion, Driver, Errno, Key, Lease, Mark, Operation, Outbound,
+    RECEIVED_BYTES_PER_TICK_MAX, Token, Wait,
 };
 
 /// The only buffer group of a ring.
@@ -148,12 +147,6 @@ impl UringDriver {
     fn check_enter(&self) -> Result<(), RingError> {
         self.ring.submitter().submit().map_err(refused("io_uring_enter"))?;
         Ok(())
-    }
-
-    /// Takes a connected socket, for tools that connect instead of accepting.
-    #[must_use]
-    pub fn adopt(&mut self, stream: std::net::TcpStream) -> Socket {
-        Socket(Descriptor::Open(stream.into()))
     }
 
     /// Another descriptor of this ring, by which other rings wake it.
@@ -297,7 +290,7 @@ impl UringDriver {
         std::thread::sleep(PAUSE);
     }
 
-    fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+    fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion<KernelSocket>> {
         let token = Token::decode(entry.user_data());
         let (result, flags) = (entry.result(), entry.flags());
         match token.operation {
@@ -307,7 +300,7 @@ impl UringDriver {
             Operation::Accept => {
                 let result = errno_or(result).map(|fd| {
                     // SAFETY: the kernel has just made this descriptor for this completion.
-                    Socket(Descriptor::Open(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
+                    KernelSocket(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
                 });
                 let listener = token.key.slot as usize;
                 Some(Completion::Accepted { listener, result, more: cqueue::more(flags) })
@@ -335,7 +328,7 @@ impl UringDriver {
         }
     }
 
-    fn complete_receive(&mut self, key: Key, result: i32, flags: u32) -> Completion {
+    fn complete_receive(&mut self, key: Key, result: i32, flags: u32) -> Completion<KernelSocket> {
         let more = cqueue::more(flags);
         if !more {
             self.receives_armed -= 1;
@@ -364,7 +357,7 @@ impl UringDriver {
         Completion::Received { key, result, more }
     }
 
-    fn complete_fill(&mut self, index: u32, result: i32) -> Completion {
+    fn complete_fill(&mut self, index: u32, result: i32) -> Completion<KernelSocket> {
         let fill = self.fills.try_remove(index as usize);
         let (key, mut buffer) = fill.expect("the kernel completes a receive once");
         let result = errno_or(result);
@@ -378,7 +371,7 @@ impl UringDriver {
         Completion::Filled { key, result, buffer }
     }
 
-    fn complete_send(&mut self, index: u32, result: i32) -> Completion {
+    fn complete_send(&mut self, index: u32, result: i32) -> Completion<KernelSocket> {
         let send = self.sends.try_remove(index as usize);
         let (key, outbound) = send.expect("the kernel completes a send once");
         Completion::Sent { key, result: errno_or(result), outbound }
@@ -386,6 +379,12 @@ impl UringDriver {
 }
 
 impl Driver for UringDriver {
+    type Socket = KernelSocket;
+
+    fn adopt(&mut self, descriptor: OwnedFd) -> Option<KernelSocket> {
+        Some(KernelSocket(descriptor))
+    }
+
     fn listeners(&self) -> usize {
         self.listeners.len()
     }
@@ -412,13 +411,13 @@ impl Driver for UringDriver {
         }
     }
 
-    fn arm_receive(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive(&mut self, key: Key, socket: &KernelSocket) {
         self.receives_armed += 1;
         let receive = opcode::RecvMulti::new(fd_of(socket), BUFFER_GROUP).build();
         self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
     }
 
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive_once(&mut self, key: Key, socket: &KernelSocket) {
         self.receives_armed += 1;
         let receive = opcode::Recv::new(fd_of(socket), std::ptr::null_mut(), 0)
             .buf_group(BUFFER_GROUP)
@@ -427,13 +426,13 @@ impl Driver for UringDriver {
         self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
     }
 
-    fn end_receive(&mut self, key: Key, _socket: &Socket) {
+    fn end_receive(&mut self, key: Key, _socket: &KernelSocket) {
         let receive = Token::new(Operation::Receive, key).encode();
         let cancel = opcode::AsyncCancel::new(receive).build();
         self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
     }
 
-    fn receive_into(&mut self, key: Key, socket: &Socket, mut buffer: Vec<u8>, bytes: usize) {
+    fn receive_into(&mut self, key: Key, socket: &KernelSocket, mut buffer: Vec<u8>, bytes: usize) {
         let room = buffer.spare_capacity_mut();
         let room = &mut room[..bytes];
         let length = room.len().min(i32::MAX as usize) as u32;
@@ -445,7 +444,7 @@ impl Driver for UringDriver {
         self.push(receive.user_data(token.encode()));
     }
 
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+    fn send(&mut self, key: Key, socket: &KernelSocket, outbound: Outbound, offset: usize) {
         let bytes = match &outbound {
             Outbound::Own(bytes) => &bytes[offset..],
             Outbound::Run(run) => &run.as_slice()[offset..],
@@ -468,19 +467,19 @@ impl Driver for UringDriver {
         self.push(send.user_data(token.encode()));
     }
 
-    fn shut_down(&mut self, socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, socket: &KernelSocket) {
         // A cancel by descriptor would walk every request of the ring.
         socket::shut_down(socket);
     }
 
-    fn shut_down_write(&mut self, socket: &Socket) {
+    fn shut_down_write(&mut self, socket: &KernelSocket) {
         // A system call of its own: IORING_OP_SHUTDOWN always goes to a worker thread.
         socket::shut_down_write(socket);
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: KernelSocket) {
         // The kernel closes it, within the next enter.
-        let close = opcode::Close::new(types::Fd(into_descriptor(socket).into_raw_fd())).build();
+        let close = opcode::Close::new(types::Fd(socket.0.into_raw_fd())).build();
         self.push(quiet(close, Token::of_shard(Operation::Close)));
     }
 
@@ -502,7 +501,7 @@ impl Driver for UringDriver {
         self.push(quiet(message, Token::new(Operation::Rouse, peer)));
     }
 
-    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<KernelSocket>>) {
         self.buffers_mut().provide();
         let wait = self.bound_by_waker(wait);
         match wait {
@@ -558,24 +557,12 @@ impl Driver for UringDriver {
         allocator::give_back_freed();
     }
 
-    fn unread_bytes(socket: &Socket) -> u32 {
-        socket::unread_bytes(socket)
-    }
-
-    fn unacknowledged_bytes(socket: &Socket) -> u32 {
-        socket::unacknowledged_bytes(socket)
-    }
-
     fn overflows(&self) -> u64 {
         self.overflows
     }
 
     fn now_ms(&self) -> u64 {
         super::clock::now_ms()
-    }
-
-    fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        socket::peer_addr(socket)
     }
 }
 
@@ -613,8 +600,8 @@ fn quiet(entry: squeue::Entry, token: Token) -> squeue::Entry {
     entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.encode())
 }
 
-fn fd_of(socket: &Socket) -> types::Fd {
-    types::Fd(descriptor(socket).as_raw_fd())
+fn fd_of(socket: &KernelSocket) -> types::Fd {
+    types::Fd(socket.0.as_raw_fd())
 }
 
 /// How many bytes a completion says were received; 0 for any other.

@@ -1,23 +1,30 @@
 //! Configuring a server, and the running server as its owner sees it. The start of the threads is
 //! in `starting.rs`. Nothing here runs while connections are served.
 
+pub(crate) mod cpu_quota;
+pub(crate) mod descriptors;
+pub(crate) mod driver_choice;
+pub(crate) mod joining;
+pub(crate) mod pin;
+pub(crate) mod shard_start;
+mod starting;
+
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::descriptors::Descriptors;
-use crate::driver_choice::{DriverChoice, DriverKind};
 use crate::error::SetupError;
 use crate::handle::Handle;
 use crate::handler::Handler;
-use crate::mailbox::Mailbox;
-use crate::pin::{Pin, place_shards};
-use crate::shard::{Links, Publication};
-use crate::starting::{Plan, check_memory, size_rings, start_threads};
-use crate::sys::{Listener, Publisher, Reader, Waker, broadcast_ring, listen, raise_limits};
+use crate::server::driver_choice::{DriverChoice, DriverKind};
+use crate::server::joining::{join_shards, make_mailboxes};
+use crate::server::pin::{Pin, place_shards};
+use crate::server::shard_start::ShardStart;
+use crate::server::starting::{Plan, check_memory, size_rings, start_threads};
+use crate::shard::core::Publication;
+use crate::sys::{Listener, listen, raise_limits};
 
 /// A WebSocket server: one shard per core, each a thread with its own listeners, driver and
 /// handler.
@@ -158,19 +165,6 @@ impl Builder {
     }
 }
 
-/// What a shard's handler is made with.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ShardStart<C = ()> {
-    /// The number of the shard, from 0.
-    pub index: usize,
-    /// How many shards the server has.
-    pub shards: usize,
-    /// Reaches the server, also before it accepts connections: what is queued is carried out when
-    /// the shard runs.
-    pub handle: Handle<C>,
-}
-
 /// A running server. Dropping this value stops the server and does not wait for its end.
 /// `C` is the handler's [`Command`](Handler::Command).
 #[derive(Debug)]
@@ -272,52 +266,4 @@ fn check_queues(config: &Config, shards: usize) -> Result<(), SetupError> {
         size_of::<Option<Publication>>(),
         "the broadcast rings of all shards: lower broadcast_entries",
     )
-}
-
-pub(crate) fn make_mailboxes<C>(
-    shards: usize,
-    config: &Config,
-) -> Result<Arc<[Mailbox<C>]>, SetupError> {
-    (0..shards)
-        .map(|_| Ok(Mailbox::new(config, Waker::new()?)))
-        .collect::<Result<_, _>>()
-        .map_err(|source| SetupError::Machine { step: "eventfd", source })
-}
-
-/// A ring from each shard to all others.
-pub(crate) fn join_shards<C>(mailboxes: &Arc<[Mailbox<C>]>, config: &Config) -> Vec<Links<C>> {
-    type Ends = (Publisher<Publication>, Vec<Reader<Publication>>);
-    let shards = mailboxes.len();
-    let server = next_server();
-    let descriptors = Arc::new(Descriptors::new(usize::MAX / 2));
-    // A lone shard publishes to nobody: its ring takes no memory to speak of.
-    let entries = if shards == 1 { 1 } else { config.broadcast_entries };
-    let bytes_max = config.broadcast_bytes_max;
-    let mut ends: Vec<Ends> =
-        (0..shards).map(|_| broadcast_ring(entries, bytes_max, shards - 1)).collect();
-    let readers: Vec<Vec<_>> = (0..shards)
-        .map(|shard| {
-            let others = ends.iter_mut().enumerate().filter(|(other, _)| *other != shard);
-            others.filter_map(|(_, (_, readers))| readers.pop()).collect()
-        })
-        .collect();
-    let publishers = ends.into_iter().map(|(publisher, _)| publisher);
-    let parts = publishers.zip(readers).enumerate();
-    parts
-        .map(|(shard, (publisher, readers))| Links {
-            shard,
-            server,
-            driver: DriverKind::IoUring,
-            descriptors: Arc::clone(&descriptors),
-            mailboxes: Arc::clone(mailboxes),
-            publisher,
-            readers,
-        })
-        .collect()
-}
-
-/// A number no other server of this process has.
-fn next_server() -> u32 {
-    static SERVERS: AtomicU32 = AtomicU32::new(1);
-    SERVERS.fetch_add(1, Ordering::Relaxed)
 }

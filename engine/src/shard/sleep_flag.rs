@@ -8,7 +8,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::sync::{AtomicBool, fence};
+use crate::sys::sync::{AtomicBool, fence};
 
 pub(crate) struct SleepFlag {
     asleep: AtomicBool,

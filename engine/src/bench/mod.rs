@@ -9,9 +9,9 @@ mod memory_driver;
 
 pub use lone_shard::LoneShard;
 
+use crate::connection::write_buffer::{BufferPool, WriteBuffer};
+use crate::shard::timer_wheel::TimerWheel;
 use crate::sys::{Publisher, Reader, broadcast_ring};
-use crate::timer_wheel::TimerWheel;
-use crate::write_buffer::{BufferPool, WriteBuffer};
 
 /// The write buffer of one connection, with the pool behind it.
 pub struct Writes {

@@ -3,18 +3,20 @@
 
 use ringwire_proto::{Offer, Request, Response, accept_response};
 
-use super::deadlines::look_anew;
-use super::http::{RESPONSE_BYTES, respond};
-use super::lent::Lent;
-use super::receive::{Failure, PANICKED, take_frames};
-use super::tickets::await_answer;
-use super::{Core, guard};
+use super::later::await_answer;
+use super::response::{RESPONSE_BYTES, respond};
+use super::websocket::{Failure, PANICKED, take_frames};
+use crate::connection::deadlines::look_anew;
+use crate::connection::slot::{Session, Slot, Stage, Told};
+use crate::driver::Socket;
 use crate::handler::{Accept, Answer, Handler, Upgrade};
-use crate::slot::{Session, Slot, Stage, Told};
+use crate::shard::core::Core;
+use crate::shard::guard::drop_guarded;
+use crate::shard::lent::Lent;
 
 /// If the connection has been upgraded: opens it, and takes the frames that came behind the head.
-pub(super) fn open_and_take<H: Handler>(
-    lent: &mut Lent<'_, H>,
+pub(crate) fn open_and_take<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     rest: &mut [u8],
 ) -> Failure {
@@ -30,17 +32,16 @@ pub(super) fn open_and_take<H: Handler>(
 }
 
 /// Asks the handler whether the peer may come in.
-pub(super) fn upgrade<H: Handler>(
-    lent: &mut Lent<'_, H>,
+pub(crate) fn upgrade<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     request: &Request<'_>,
     offer: &Offer<'_>,
     (head, rest): (&[u8], &[u8]),
 ) {
     let session = &mut slot.session;
-    let upgrade = lent.call_shard(Some((session.key, &session.socket)), |handler, cx| {
-        handler.on_upgrade(cx, request, offer)
-    });
+    let upgrade =
+        lent.call_shard(Some(session.key), |handler, cx| handler.on_upgrade(cx, request, offer));
     let core = &mut *lent.core;
     match upgrade {
         None => respond(core, session, &Response::new(500), false),
@@ -52,7 +53,7 @@ pub(super) fn upgrade<H: Handler>(
 }
 
 /// Carries out what `on_upgrade`, or a ticket, has decided.
-pub(super) fn decide_upgrade<S>(
+pub(crate) fn decide_upgrade<S>(
     core: &mut Core,
     session: &mut Session<S>,
     request: &Request<'_>,
@@ -90,14 +91,6 @@ pub(super) fn decide_upgrade<S>(
     session.stage = Stage::Open;
     look_anew(core, session);
     session.mark_dirty(core);
-}
-
-/// Drops the state of a connection that is not opened: the application's code, too.
-#[cold]
-pub(super) fn drop_guarded<S>(core: &mut Core, state: S) {
-    if guard(|| drop(state)).is_none() {
-        core.note_panic();
-    }
 }
 
 /// A page of another origin (RFC 6455 §10.2). The body is for the developer whose page it is.

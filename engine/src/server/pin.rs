@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::cpu_quota::cpus_by_quota;
 use crate::error::SetupError;
+use crate::server::cpu_quota::cpus_by_quota;
 use crate::sys::allowed_cpus;
 
 /// Whether and how shards are pinned to CPUs ([`Builder::pin`](crate::Builder::pin)).

@@ -5,49 +5,56 @@
 //! every other connection of the shard. That is why this is not the crate `slab`, whose entries
 //! cannot be split.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::driver::Key;
-use crate::slot::Slot;
+use super::slot::Slot;
+use crate::driver::{Key, Socket};
+use crate::sys::KernelSocket;
 
 /// No entry: there are fewer (`SLOTS_MAX`).
 const NONE: u32 = u32::MAX;
 
-enum Entry<S> {
+/// A slot and its socket.
+pub(crate) struct Tenant<S, K> {
+    pub(crate) slot: Slot<S>,
+    pub(crate) socket: K,
+}
+
+enum Entry<S, K> {
     /// With the next vacant entry, or `NONE`.
     Vacant(u32),
-    Taken(Slot<S>),
+    Taken(Tenant<S, K>),
 }
 
 /// Two cache lines, and what every idle connection takes; whoever makes it more should know.
-/// (The simulator's sockets are larger.)
-#[cfg(not(any(test, feature = "sim")))]
-const _: () = assert!(size_of::<Entry<()>>() == 128);
+const _: () = assert!(size_of::<Entry<(), KernelSocket>>() == 128);
 
-impl<S> Entry<S> {
-    fn slot(&self) -> Option<&Slot<S>> {
+impl<S, K> Entry<S, K> {
+    fn tenant(&self) -> Option<&Tenant<S, K>> {
         match self {
             Self::Vacant(_) => None,
-            Self::Taken(slot) => Some(slot),
+            Self::Taken(tenant) => Some(tenant),
         }
     }
 
     #[inline]
-    fn slot_mut(&mut self) -> Option<&mut Slot<S>> {
+    fn tenant_mut(&mut self) -> Option<&mut Tenant<S, K>> {
         match self {
             Self::Vacant(_) => None,
-            Self::Taken(slot) => Some(slot),
+            Self::Taken(tenant) => Some(tenant),
         }
     }
 
     #[inline]
-    fn tenant(&mut self, key: Key) -> Option<&mut Slot<S>> {
-        self.slot_mut().filter(|slot| slot.session.key == key)
+    fn tenant_of(&mut self, key: Key) -> Option<&mut Tenant<S, K>> {
+        self.tenant_mut().filter(|tenant| tenant.slot.session.key == key)
     }
 }
 
-pub(crate) struct Connections<S> {
-    entries: Vec<Entry<S>>,
+/// The connections of a shard whose driver has sockets of type `K`.
+pub(crate) struct Connections<S, K> {
+    entries: Vec<Entry<S, K>>,
     /// The first vacant entry, or `NONE`.
     vacant: u32,
     taken: usize,
@@ -58,7 +65,7 @@ pub(crate) struct Connections<S> {
     slots_max: usize,
 }
 
-impl<S> Connections<S> {
+impl<S, K> Connections<S, K> {
     /// Sets address space aside for `slots_max` slots, so that a growing server never
     /// stops to move its slots. Pages are taken as slots are first used.
     pub(crate) fn new(slots_max: usize) -> Self {
@@ -75,12 +82,12 @@ impl<S> Connections<S> {
     }
 
     /// Puts a tenant in. The caller has made sure there is room.
-    pub(crate) fn insert(&mut self, make: impl FnOnce(Key) -> Slot<S>) -> Key {
+    pub(crate) fn insert(&mut self, socket: K, make: impl FnOnce(Key) -> Slot<S>) -> Key {
         assert!(!self.is_full());
         self.generation = self.generation.wrapping_add(1);
         let slot = if self.vacant == NONE { self.entries.len() as u32 } else { self.vacant };
         let key = Key { slot, generation: self.generation };
-        let entry = Entry::Taken(make(key));
+        let entry = Entry::Taken(Tenant { slot: make(key), socket });
         match self.entries.get_mut(slot as usize) {
             None => self.entries.push(entry),
             Some(place) => {
@@ -97,68 +104,71 @@ impl<S> Connections<S> {
     /// The slot, if `key`'s tenant still has it.
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Slot<S>> {
-        self.entries.get_mut(key.slot as usize)?.tenant(key)
+        Some(&mut self.tenant_of(key)?.slot)
+    }
+
+    /// The slot and its socket, if `key`'s tenant still has it.
+    #[inline]
+    pub(crate) fn tenant_of(&mut self, key: Key) -> Option<&mut Tenant<S, K>> {
+        self.entries.get_mut(key.slot as usize)?.tenant_of(key)
     }
 
     /// The slot, if `key`'s tenant still has it, and all others beside it.
     #[inline]
-    pub(crate) fn lend(&mut self, key: Key) -> Option<(&mut Slot<S>, Others<'_, S>)> {
+    pub(crate) fn lend(&mut self, key: Key) -> Option<(&mut Slot<S>, Others<'_, S, K>)> {
         let taken = self.taken;
         let (before, rest) = self.entries.split_at_mut_checked(key.slot as usize)?;
         let (entry, after) = rest.split_first_mut()?;
-        Some((entry.tenant(key)?, Others { before, after, taken }))
+        let Tenant { slot, socket } = entry.tenant_of(key)?;
+        Some((slot, Others { before, after, socket: Some(socket), taken }))
     }
 
     /// All slots, where no connection is concerned.
-    pub(crate) fn lend_all(&mut self) -> Others<'_, S> {
-        Others { before: &mut self.entries, after: &mut [], taken: self.taken }
+    pub(crate) fn lend_all(&mut self) -> Others<'_, S, K> {
+        Others { before: &mut self.entries, after: &mut [], socket: None, taken: self.taken }
     }
 
     /// Whoever has the slot now: for lists that are kept exact (subscribers, timers).
     #[inline]
-    pub(crate) fn tenant_mut(&mut self, slot: u32) -> &mut Slot<S> {
-        self.entries[slot as usize].slot_mut().expect("a list names a vacant slot")
+    pub(crate) fn tenant_mut(&mut self, slot: u32) -> &mut Tenant<S, K> {
+        self.entries[slot as usize].tenant_mut().expect("a list names a vacant slot")
     }
 
-    pub(crate) fn remove(&mut self, key: Key) -> Slot<S> {
+    pub(crate) fn remove(&mut self, key: Key) -> Tenant<S, K> {
         let place = &mut self.entries[key.slot as usize];
-        let Entry::Taken(slot) = std::mem::replace(place, Entry::Vacant(self.vacant)) else {
+        let Entry::Taken(tenant) = std::mem::replace(place, Entry::Vacant(self.vacant)) else {
             panic!("a slot is freed once")
         };
-        assert_eq!(slot.session.key, key);
+        assert_eq!(tenant.slot.session.key, key);
         self.vacant = key.slot;
         self.taken -= 1;
-        slot
+        tenant
     }
 
     /// Bytes of address space that [`new`](Self::new) sets aside for each slot.
-    pub(crate) const SLOT_BYTES: usize = size_of::<Entry<S>>();
-
-    fn slots(&self) -> impl Iterator<Item = &Slot<S>> {
-        self.entries.iter().filter_map(Entry::slot)
-    }
+    pub(crate) const SLOT_BYTES: usize = size_of::<Entry<S, K>>();
 
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = &crate::slot::Session<S>> {
-        self.slots().map(|slot| &slot.session)
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &Tenant<S, K>> {
+        self.entries.iter().filter_map(Entry::tenant)
     }
 
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn has(&self, key: Key) -> bool {
-        let slot = self.entries.get(key.slot as usize).and_then(Entry::slot);
-        slot.is_some_and(|slot| slot.session.key == key)
+        let tenant = self.entries.get(key.slot as usize).and_then(Entry::tenant);
+        tenant.is_some_and(|tenant| tenant.slot.session.key == key)
     }
 
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn session(&self, slot: u32) -> &crate::slot::Session<S> {
-        &self.entries[slot as usize].slot().expect("a list names a vacant slot").session
+    pub(crate) fn session(&self, slot: u32) -> &crate::connection::slot::Session<S> {
+        &self.entries[slot as usize].tenant().expect("a list names a vacant slot").slot.session
     }
 
     /// The keys of the tenants from this slot on, in the order of their slots. A walk in several
     /// parts looks at each slot once: slots before its part cost nothing.
     pub(crate) fn keys_from(&self, slot: u32) -> impl Iterator<Item = Key> {
         let entries = self.entries.get(slot as usize..).unwrap_or_default();
-        entries.iter().filter_map(Entry::slot).map(|slot| slot.session.key)
+        entries.iter().filter_map(Entry::tenant).map(|tenant| tenant.slot.session.key)
     }
 
     /// The keys of all tenants, for the rare walk over everything.
@@ -167,37 +177,29 @@ impl<S> Connections<S> {
     }
 }
 
-impl<S> Drop for Connections<S> {
+impl<S, K> Drop for Connections<S, K> {
     /// A shard that ends in order has none left. One that panics drops what the application kept,
     /// which is the application's code: its panic on top would abort the process.
     fn drop(&mut self) {
         for entry in self.entries.drain(..) {
-            let Entry::Taken(slot) = entry else { continue };
-            let state = slot.session.state;
+            let Entry::Taken(tenant) = entry else { continue };
+            let state = tenant.slot.session.state;
             let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
         }
     }
 }
 
 /// Every slot of a shard but the one that was lent with them.
-pub(crate) struct Others<'a, S> {
-    before: &'a mut [Entry<S>],
-    after: &'a mut [Entry<S>],
+pub(crate) struct Others<'a, S, K> {
+    before: &'a mut [Entry<S, K>],
+    after: &'a mut [Entry<S, K>],
+    /// Of the one that was lent.
+    socket: Option<&'a K>,
     taken: usize,
 }
 
-impl<S> Others<'_, S> {
-    /// The slot, if `key`'s tenant still has it and it is not the one that was lent.
-    pub(crate) fn get(&mut self, key: Key) -> Option<&mut Slot<S>> {
-        self.entry(key.slot)?.tenant(key)
-    }
-
-    /// Whoever has the slot now, unless it is the one that was lent.
-    pub(crate) fn tenant(&mut self, slot: u32) -> Option<&mut Slot<S>> {
-        self.entry(slot)?.slot_mut()
-    }
-
-    fn entry(&mut self, slot: u32) -> Option<&mut Entry<S>> {
+impl<S, K> Others<'_, S, K> {
+    fn entry(&mut self, slot: u32) -> Option<&mut Entry<S, K>> {
         let index = slot as usize;
         match index.checked_sub(self.before.len()) {
             None => Some(&mut self.before[index]),
@@ -205,15 +207,37 @@ impl<S> Others<'_, S> {
             Some(behind) => self.after.get_mut(behind - 1),
         }
     }
+}
+
+/// The [`Others`] as a callback sees them, whatever sockets they have.
+pub(crate) trait Neighbours<S> {
+    /// The slot, if `key`'s tenant still has it and it is not the one that was lent.
+    fn get(&mut self, key: Key) -> Option<&mut Slot<S>>;
+
+    /// Whoever has the slot now, unless it is the one that was lent.
+    fn tenant(&mut self, slot: u32) -> Option<&mut Slot<S>>;
 
     /// How many connections the shard has, with the one that was lent.
-    pub(crate) fn taken(&self) -> usize {
+    fn taken(&self) -> usize;
+
+    /// The address of the peer of the one that was lent, if one was and its socket still has it.
+    fn peer_addr(&self) -> Option<SocketAddr>;
+}
+
+impl<S, K: Socket> Neighbours<S> for Others<'_, S, K> {
+    fn get(&mut self, key: Key) -> Option<&mut Slot<S>> {
+        Some(&mut self.entry(key.slot)?.tenant_of(key)?.slot)
+    }
+
+    fn tenant(&mut self, slot: u32) -> Option<&mut Slot<S>> {
+        Some(&mut self.entry(slot)?.tenant_mut()?.slot)
+    }
+
+    fn taken(&self) -> usize {
         self.taken
     }
 
-    /// The same, for a shorter time.
-    #[inline]
-    pub(crate) fn reborrow(&mut self) -> Others<'_, S> {
-        Others { before: self.before, after: self.after, taken: self.taken }
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.socket.and_then(Socket::peer_addr)
     }
 }

@@ -39,7 +39,8 @@ use crate::config::Config;
 use crate::driver::Wait;
 use crate::handle::Handle;
 use crate::handler::Handler;
-use crate::server::{ShardStart, join_shards, make_mailboxes};
+use crate::server::joining::{join_shards, make_mailboxes};
+use crate::server::shard_start::ShardStart;
 use crate::shard::Shard;
 
 /// A server of one shard, which does nothing by itself: [`run`](Self::run) and

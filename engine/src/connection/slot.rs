@@ -11,20 +11,23 @@
 //! A slot is freed in one place (`Shard::release`), when neither a receive nor a send is in flight.
 //! This file calls neither the handler nor the driver.
 
+use bitflags::bitflags;
 use ringwire_proto::{
     BodyReader, CloseCode, HeadScan, Incoming, Message, Outgoing, Role, Unmasked,
     frame_header_bytes,
 };
 
+use super::ending::Ending;
 use crate::config::Overflow;
 use crate::conn::SendStatus;
-use crate::driver::{Key, Socket};
-use crate::in_time::InTime;
-use crate::publish_log::{Delivery, Part, SealedTick, frames};
-use crate::shard::Core;
-use crate::tally::Tally;
-use crate::topic::{Subscriptions, Topics};
-use crate::write_buffer::{FRAME_BYTES_MAX, WriteBuffer};
+use crate::connection::in_time::InTime;
+use crate::connection::tally::Tally;
+use crate::connection::write_buffer::{FRAME_BYTES_MAX, WriteBuffer};
+use crate::driver::Key;
+use crate::fanout::publish_log::{Delivery, Part, SealedTick, frames};
+use crate::fanout::topic::{Subscriptions, Topics};
+use crate::shard::core::Core;
+use crate::transport::Transport;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +127,25 @@ pub(crate) struct Awaiting {
     pub(crate) early: Vec<u8>,
 }
 
+bitflags! {
+    /// What is so of a connection or not. In one byte: a slot is two cache lines.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Marks: u8 {
+        /// Long messages come one behind the other.
+        const LONG_MESSAGES = 1;
+        /// In the shard's list of connections to look at when the tick ends.
+        const DIRTY = 1 << 1;
+        /// What the peer has acknowledged is to be asked for, before progress is counted again.
+        const RECOUNTING = 1 << 2;
+        /// Since `progress_ms` there was always something that the kernel had not taken.
+        const BEHIND = 1 << 3;
+        /// Above `write_bytes_mark`; `on_drain` is owed.
+        const OVER_MARK = 1 << 4;
+        /// A ping went unanswered since `pinged_ms`.
+        const PINGED = 1 << 5;
+    }
+}
+
 /// What a slot holds. In two parts, so that a callback can use the connection while the
 /// message it was called with still borrows `incoming`.
 pub(crate) struct Slot<S> {
@@ -133,25 +155,16 @@ pub(crate) struct Slot<S> {
 
 pub(crate) struct Session<S> {
     pub(crate) key: Key,
-    pub(crate) socket: Socket,
+    pub(crate) transport: Transport,
     pub(crate) stage: Stage,
+    pub(crate) marks: Marks,
     pub(crate) told: Told,
     pub(crate) receiving: Receiving,
-    /// Long messages come one behind the other.
-    pub(crate) long_messages: bool,
     /// A send is in flight.
     pub(crate) sending: bool,
-    /// In the shard's list of connections to look at when the tick ends.
-    pub(crate) dirty: bool,
     /// In the shard's list of connections to fail.
     pub(crate) failing: bool,
-    /// Since `progress_ms` there was always something that the kernel had not taken.
-    pub(crate) behind: bool,
-    /// Above `write_bytes_mark`; `on_drain` is owed.
-    pub(crate) over_mark: bool,
     pub(crate) peer_side: PeerSide,
-    /// A ping went unanswered since `pinged_ms`.
-    pub(crate) pinged: bool,
     /// A message or frame is unfinished since `since_ms`.
     pub(crate) mid_message: bool,
     pub(crate) outgoing: Outgoing<Unmasked>,
@@ -182,34 +195,23 @@ pub(crate) struct Session<S> {
 /// The longest control frame of ours (RFC 6455 §5.5: a payload of at most 125 bytes).
 const CONTROL_FRAME_BYTES_MAX: usize = 2 + 125;
 
-/// How a connection is to be ended when no callback runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ending {
-    Fail(CloseCode, &'static str),
-    CutOff,
-}
-
 /// What a connection is closed with for [`Overflow::Close`].
 const WRITE_BUFFER_FULL: (CloseCode, &str) = (CloseCode::TRY_AGAIN_LATER, "write buffer full");
 
 impl<S> Slot<S> {
-    pub(crate) fn new(key: Key, socket: Socket, core: &Core) -> Self {
+    pub(crate) fn new(key: Key, core: &Core) -> Self {
         Self {
             incoming: Incoming::new(Role::Server),
             session: Session {
                 key,
-                socket,
+                transport: Transport::Plain,
                 stage: Stage::Opening,
+                marks: Marks::empty(),
                 told: Told::Nothing,
                 receiving: Receiving::No,
-                long_messages: false,
                 sending: false,
-                dirty: false,
                 failing: false,
-                behind: false,
-                over_mark: false,
                 peer_side: PeerSide::Open,
-                pinged: false,
                 mid_message: false,
                 outgoing: Outgoing::server(),
                 since_ms: core.now_ms as u32,
@@ -299,7 +301,7 @@ impl<S> Session<S> {
         if self.writes.unsent_bytes() <= core.config.write_bytes_mark {
             return SendStatus::Queued;
         }
-        self.over_mark = true;
+        self.marks.insert(Marks::OVER_MARK);
         core.is_quiet = false;
         SendStatus::Backpressure
     }
@@ -577,12 +579,11 @@ impl<S> Session<S> {
     pub(crate) fn enter_closing(&mut self, core: &mut Core) {
         self.stage = Stage::Closing;
         self.since_ms = core.now_ms as u32;
-        // Little has been acknowledged soon.
-        let unacknowledged_bytes = match self.owed_bytes {
-            0..=1_024 => 0,
-            _ => (core.unacknowledged_bytes)(&self.socket),
-        };
-        self.count_progress_from_now(core, unacknowledged_bytes);
+        // Little has been acknowledged soon; else the kernel is asked when the tick ends.
+        self.marks.set(Marks::RECOUNTING, self.owed_bytes > 1_024);
+        if !self.marks.contains(Marks::RECOUNTING) {
+            self.count_progress_from_now(core, 0);
+        }
         let deadline = core.now_ms + u64::from(core.config.close_timeout_ms);
         core.timers.schedule_no_later(self.key.slot, deadline);
         self.mark_dirty(core);
@@ -649,7 +650,7 @@ impl<S> Session<S> {
     #[inline]
     pub(crate) fn note_heard(&mut self, core: &Core, bytes: usize) {
         self.heard_ms = core.now_ms as u32;
-        self.pinged = false;
+        self.marks.remove(Marks::PINGED);
         self.in_time.read(bytes);
     }
 
@@ -667,8 +668,8 @@ impl<S> Session<S> {
     /// Has the shard look at this connection when the tick ends.
     #[inline]
     pub(crate) fn mark_dirty(&mut self, core: &mut Core) {
-        if !self.dirty {
-            self.dirty = true;
+        if !self.marks.contains(Marks::DIRTY) {
+            self.marks.insert(Marks::DIRTY);
             core.dirty.push_back(self.key);
         }
     }

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::driver::Key;
 use crate::error::HandleError;
 use crate::metrics::{Metrics, MetricsCells};
-use crate::sleep_flag::SleepFlag;
+use crate::shard::sleep_flag::SleepFlag;
 use crate::sys::Waker;
 use crate::ticket::Place;
 use ringwire_proto::{CloseCode, Response};

@@ -19,16 +19,15 @@ mod wire;
 mod world;
 
 pub use dice::Dice;
-pub(crate) use driver::SimSocket;
 pub use world::Outcome;
 
 use world::World;
 
-use crate::driver::Socket;
+use crate::driver::Driver;
 
 /// A driver that can say what is in flight on a socket: a receive, a send.
-pub(crate) trait Outstanding {
-    fn outstanding(&self, socket: &Socket) -> (bool, bool);
+pub(crate) trait Outstanding: Driver {
+    fn outstanding(&self, socket: &Self::Socket) -> (bool, bool);
 
     /// When the oldest completion was over that waits to be handed out.
     fn waiting_since_ms(&self) -> Option<u64>;

@@ -8,78 +8,65 @@
 //! ```
 
 mod accept;
+mod accepting;
 mod adopt;
+pub(crate) mod app_timers;
+mod clock;
 mod closing;
 mod commands;
-mod core;
+pub(crate) mod core;
 mod date;
 mod deadlines;
-mod desk;
+pub(crate) mod desk;
 mod fanout;
-mod http;
+pub(crate) mod guard;
 #[cfg(any(test, feature = "sim"))]
 mod inspect;
-mod lent;
-mod opening;
+pub(crate) mod lent;
+pub(crate) mod links;
+pub(crate) mod mailbox;
 mod receive;
+mod requests;
 mod send;
+pub(crate) mod sleep_flag;
 mod surplus;
 mod tickets;
+pub(crate) mod timer_wheel;
 mod warned;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use self::accept::Accepting;
-pub(crate) use self::core::{Core, Publication};
+use self::accepting::Accepting;
+use self::clock::{Clock, Judging};
+use self::core::{Core, Publication};
 use self::date::Date;
-pub(crate) use self::desk::Desk;
-pub(crate) use self::surplus::Surplus;
+use self::desk::Desk;
+use self::links::Links;
+use self::mailbox::Mailbox;
+use self::timer_wheel::TimerWheel;
 use self::warned::Warned;
 use crate::config::{Config, SURPLUS_MAX, TickLimits};
-use crate::connections::Connections;
-use crate::descriptors::Descriptors;
-use crate::driver::{Completion, Driver, Key, Mark, Socket, Wait};
-use crate::driver_choice::DriverKind;
-use crate::forward::Forward;
+use crate::connection::connections::Connections;
+use crate::connection::forward::Forward;
+use crate::connection::write_buffer::BufferPool;
+use crate::driver::{Completion, Driver, Key, Wait};
+use crate::fanout::publish_log::{Deliveries, PublishLog};
+use crate::fanout::topic::Topics;
 use crate::handler::Handler;
-use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
-use crate::publish_log::{Deliveries, PublishLog};
-use crate::sys::{Publisher, Reader};
-use crate::timer_wheel::TimerWheel;
-use crate::topic::Topics;
-use crate::write_buffer::BufferPool;
-
-/// How a shard is joined to the others.
-pub(crate) struct Links<C> {
-    /// This shard's index.
-    pub(crate) shard: usize,
-    /// Tells this server's connections from those of other servers.
-    pub(crate) server: u32,
-    /// What the server runs on.
-    pub(crate) driver: DriverKind,
-    /// Of all shards together.
-    pub(crate) descriptors: Arc<Descriptors>,
-    /// Of every shard, by index.
-    pub(crate) mailboxes: Arc<[Mailbox<C>]>,
-    pub(crate) publisher: Publisher<Publication>,
-    /// One for each other shard's publisher.
-    pub(crate) readers: Vec<Reader<Publication>>,
-}
+use crate::sys::Reader;
 
 pub(crate) struct Shard<H: Handler, D: Driver> {
     driver: D,
     handler: H,
-    connections: Connections<H::State>,
+    connections: Connections<H::State, D::Socket>,
     core: Core,
     desk: Desk<H::Command>,
     links: Links<H::Command>,
     /// By listener.
     accepting: Vec<Accepting>,
     /// Accepted beyond the limits, and not yet in a slot.
-    waiting: VecDeque<Socket>,
+    waiting: VecDeque<D::Socket>,
     exhaustion_warned: Warned,
     accept_error_warned: Warned,
     surplus_warned: Warned,
@@ -101,14 +88,13 @@ pub(crate) struct Shard<H: Handler, D: Driver> {
     deliveries: Deliveries,
     /// Connections whose receive has ended and must be armed again.
     rearm: Vec<Key>,
-    completions: Vec<Completion>,
+    completions: Vec<Completion<D::Socket>>,
     publications: Vec<Publication>,
 }
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(crate) fn new(driver: D, handler: H, config: &Config, links: Links<H::Command>) -> Self {
         let now_ms = driver.now_ms();
-        let judging = Judging { judged_ms: now_ms, ..Judging::default() };
         let core = Core {
             config: config.clone(),
             tick_limits: TickLimits::DEFAULT,
@@ -120,9 +106,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             is_one_of_many: !links.readers.is_empty(),
             now_ms,
             judged_ms: now_ms,
-            date: Date::new(D::system_time),
-            peer_addr: D::peer_addr,
-            unacknowledged_bytes: D::unacknowledged_bytes,
+            date: Date::new(D::system_time(), now_ms),
             panic_warned: Warned::default(),
             is_quiet: true,
             timers: TimerWheel::new(now_ms, config.connections_max + SURPLUS_MAX),
@@ -161,8 +145,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             has_deadlines_left: false,
             trim_at_ms: None,
             freed_bytes: 0,
-            clock: Clock { began_ms: now_ms, ended_ms: now_ms, stalled_ms: 0 },
-            judging,
+            clock: Clock::new(now_ms),
+            judging: Judging::new(now_ms),
             deliveries: Deliveries::default(),
             rearm: Vec::new(),
             completions: Vec::new(),
@@ -224,6 +208,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.driver.tick(wait, &mut self.completions);
         self.mailbox().sleep.lower();
         self.core.now_ms = self.clock.begin_tick(wait, self.driver.now_ms());
+        self.core.date.look(self.core.now_ms, D::system_time);
         self.core.timers.skip_idle_time(self.core.now_ms);
     }
 
@@ -337,7 +322,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     #[cold]
     fn note_moved_now(&mut self) {
         for moved in self.core.moved.drain(..) {
-            let session = &mut self.connections.tenant_mut(moved.slot).session;
+            let session = &mut self.connections.tenant_mut(moved.slot).slot.session;
             let subscriptions = session.subscriptions.as_mut();
             moved.note(subscriptions.expect("a topic lists only its subscribers"));
         }
@@ -352,77 +337,3 @@ const TRIM_INTERVAL_MS: u64 = 2_000;
 const GIVE_BACK_BYTES_MIN: usize = 16 << 20;
 /// Entries that a list keeps room for.
 const SPARE_ENTRIES: usize = 1_024;
-
-/// The shard's clock, which stands still while the shard does: a process that was stopped, a
-/// machine that was moved, a callback that did not return. Peers cannot be heard meanwhile, and
-/// such a time is nobody's silence.
-struct Clock {
-    /// When the last tick began and ended, by the driver's clock.
-    began_ms: u64,
-    ended_ms: u64,
-    /// How long the shard has stood still in all.
-    stalled_ms: u64,
-}
-
-/// A tick later than this is a stall. Far above what a busy scheduler makes of a tick, and well
-/// below any deadline.
-const STALL_MS_MIN: u64 = 1_000;
-
-impl Clock {
-    fn end_tick(&mut self, driver_ms: u64) {
-        self.ended_ms = driver_ms;
-    }
-
-    /// The time now that this wait is over.
-    fn begin_tick(&mut self, wait: Wait, driver_ms: u64) -> u64 {
-        let worked_ms = self.ended_ms.saturating_sub(self.began_ms);
-        let waited_ms = driver_ms.saturating_sub(self.ended_ms);
-        let late_ms = match wait {
-            Wait::No => waited_ms,
-            Wait::Millis(ms) => waited_ms.saturating_sub(u64::from(ms)),
-            // Without any deadline there is nothing to be late for.
-            Wait::Forever => 0,
-        };
-        self.began_ms = driver_ms;
-        if worked_ms + late_ms >= STALL_MS_MIN {
-            // All of the wait: nobody knows when in it the stall began, and a peer whose
-            // acknowledgements could not arrive is given the time again.
-            self.stalled_ms += worked_ms + waited_ms;
-        }
-        driver_ms - self.stalled_ms
-    }
-}
-
-/// How far the completions have been handed out.
-#[derive(Default)]
-struct Judging {
-    judged_ms: u64,
-    /// When everything before the mark has been handed out, that is everything that had completed
-    /// by then.
-    next: Option<(Mark, u64)>,
-}
-
-impl Judging {
-    fn judged_ms(&mut self, now_ms: u64, driver: &impl Driver) -> u64 {
-        if driver.completions_waiting() == 0 {
-            (self.judged_ms, self.next) = (now_ms, None);
-            return now_ms;
-        }
-        if let Some((mark, then_ms)) = self.next {
-            if !driver.has_handed_out(mark) {
-                return self.judged_ms;
-            }
-            self.judged_ms = then_ms;
-        }
-        self.next = Some((driver.mark(), now_ms));
-        self.judged_ms
-    }
-}
-
-/// Runs a callback; `None` if it panicked. The message went to the panic hook. What the
-/// handler holds may be half changed then, which is for the handler to care about: the
-/// engine's own state is not lent out in pieces a panic could tear.
-#[inline]
-fn guard<R>(callback: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(callback)).ok()
-}

@@ -7,21 +7,22 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 
 use crate::config::{Config, DESCRIPTORS_RESERVED, SURPLUS_MAX};
-use crate::connections::Connections;
-use crate::descriptors::{Descriptors, connections_within};
-use crate::driver_choice::{DriverChoice, DriverKind};
+use crate::connection::connections::Connections;
 use crate::error::{SetupError, io_uring_disabled};
 use crate::handle::{Handle, become_shard};
 use crate::handler::Handler;
-use crate::mailbox::Mailbox;
-use crate::pin::SHARD_THREAD_PREFIX;
-use crate::server::ShardStart;
-use crate::shard::{Links, Shard};
+use crate::server::descriptors::{Descriptors, connections_within};
+use crate::server::driver_choice::{DriverChoice, DriverKind};
+use crate::server::pin::SHARD_THREAD_PREFIX;
+use crate::server::shard_start::ShardStart;
+use crate::shard::Shard;
+use crate::shard::links::Links;
+use crate::shard::mailbox::Mailbox;
+use crate::shard::timer_wheel::TimerWheel;
 use crate::sys::{
-    EpollDriver, KernelDriver, Listener, RingConfig, UringDriver, Waker, descriptors_max,
-    fit_rings, locked_memory_bytes_max, pin_to, ring_bytes_min,
+    EpollDriver, KernelDriver, KernelSocket, Listener, RingConfig, UringDriver, Waker,
+    descriptors_max, fit_rings, locked_memory_bytes_max, pin_to, ring_bytes_min,
 };
-use crate::timer_wheel::TimerWheel;
 
 /// Makes the handler of a shard.
 pub(crate) trait Make<H: Handler>:
@@ -367,7 +368,7 @@ fn make_shard<H: Handler, F, D: KernelDriver>(
     links: Links<H::Command>,
 ) -> Result<Shard<H, D>, SetupError> {
     let _guard = plan.memory.lock();
-    let slot_bytes = Connections::<H::State>::SLOT_BYTES + TimerWheel::SLOT_BYTES;
+    let slot_bytes = Connections::<H::State, KernelSocket>::SLOT_BYTES + TimerWheel::SLOT_BYTES;
     check_memory(
         plan.config.connections_max + SURPLUS_MAX,
         slot_bytes,

@@ -1,6 +1,6 @@
 //! Requests of HTTP/1.1 (RFC 9112), one after the other on a connection, until one of them asks for
-//! a WebSocket or the connection ends. Opening handshakes are answered in `opening.rs`, and what is
-//! answered later in `tickets.rs`.
+//! a WebSocket or the connection ends. Opening handshakes are answered in `handshake.rs`, and
+//! what is answered later in `later.rs`.
 //!
 //! ```text
 //!            ┌──────────── the response is out, and nothing has come ────────────┐
@@ -15,30 +15,25 @@
 //! The next request is looked at when the response to the one before is out. What comes earlier is
 //! kept unparsed, and bounded.
 
+use ringwire_proto::http::CONTINUE;
 use ringwire_proto::{
-    BodyFraming, BodyProgress, BodyReader, HeadScan, Method, Persistence, Request, RequestError,
-    Response, is_head_request,
+    BodyFraming, BodyProgress, BodyReader, HeadScan, Method, Request, Response, is_head_request,
 };
 
-use super::deadlines::look_anew;
-use super::lent::Lent;
-use super::opening::{open_and_take, upgrade};
-use super::receive::Failure;
-use super::surplus::try_again_later;
-use super::tickets::await_answer;
-use super::{Core, Shard};
-use crate::driver::{Driver, Key};
+use super::handshake::{open_and_take, upgrade};
+use super::later::await_answer;
+use super::response::{is_head, is_surplus, refuse, reply, respond, try_again_later};
+use super::websocket::Failure;
+use crate::connection::deadlines::look_anew;
+use crate::connection::slot::{Body, Head, Pending, Session, Slot, Stage};
+use crate::driver::Socket;
 use crate::handler::{Handler, Reply};
-use crate::slot::{Body, Head, PeerSide, Pending, Session, Slot, Stage};
-use ringwire_proto::CloseCode;
-use ringwire_proto::http::CONTINUE;
-
-/// Room for a response's head; a body grows it.
-pub(super) const RESPONSE_BYTES: usize = 256;
+use crate::shard::core::Core;
+use crate::shard::lent::Lent;
 
 /// Takes input that belongs to a request.
-pub(super) fn take_request_bytes<H: Handler>(
-    lent: &mut Lent<'_, H>,
+pub(crate) fn take_request_bytes<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     input: &mut [u8],
 ) -> Failure {
@@ -59,8 +54,8 @@ pub(super) fn take_request_bytes<H: Handler>(
 
 /// Looks for the end of the head. Usually the head comes in one piece and is read where the kernel
 /// put it; only one in pieces is copied.
-fn take_head<H: Handler>(
-    lent: &mut Lent<'_, H>,
+fn take_head<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     mut scan: HeadScan,
     input: &mut [u8],
@@ -77,8 +72,8 @@ fn take_head<H: Handler>(
 }
 
 /// The head is whole. What follows it is a body, the next request, or frames.
-fn take_request<H: Handler>(
-    lent: &mut Lent<'_, H>,
+fn take_request<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     input: &mut [u8],
     head_bytes: usize,
@@ -109,8 +104,8 @@ fn take_request<H: Handler>(
     None
 }
 
-fn begin_body<H: Handler>(
-    lent: &mut Lent<'_, H>,
+fn begin_body<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     request: &Request<'_>,
     (head, rest): (&[u8], &mut [u8]),
@@ -132,8 +127,8 @@ fn begin_body<H: Handler>(
     take_body(lent, slot, body, rest)
 }
 
-fn take_body<H: Handler>(
-    lent: &mut Lent<'_, H>,
+fn take_body<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     mut body: Body,
     input: &mut [u8],
@@ -154,8 +149,8 @@ fn take_body<H: Handler>(
     None
 }
 
-fn answer_request<H: Handler>(
-    lent: &mut Lent<'_, H>,
+fn answer_request<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     session: &mut Session<H::State>,
     request: &Request<'_>,
     (head, rest): (&[u8], &[u8]),
@@ -166,9 +161,8 @@ fn answer_request<H: Handler>(
         return reply(lent.core, session, &response, request, rest);
     }
     lent.core.metrics.requests += 1;
-    let returned = lent.call_shard(Some((session.key, &session.socket)), |handler, cx| {
-        handler.on_request(cx, request)
-    });
+    let returned =
+        lent.call_shard(Some(session.key), |handler, cx| handler.on_request(cx, request));
     match returned {
         Some(Reply { answer: Ok(response) }) => {
             reply(lent.core, session, &response, request, rest);
@@ -182,92 +176,3 @@ fn answer_request<H: Handler>(
 
 /// The methods that [`Request::parse`] knows.
 const ALLOWED: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
-
-/// The request itself is at fault.
-pub(super) fn refuse<S>(
-    core: &mut Core,
-    session: &mut Session<S>,
-    error: &RequestError,
-    head_only: bool,
-) {
-    core.metrics.handshakes_refused += 1;
-    respond(core, session, &error.response(), head_only);
-}
-
-fn is_head(request: &Request<'_>) -> bool {
-    request.method() == Method::Head
-}
-
-fn is_surplus(core: &Core, key: Key) -> bool {
-    core.surplus.iter().any(|surplus| surplus.key == key)
-}
-
-/// Queues the response to a request that was understood. The connection stays if the client wants
-/// it to; `rest`, what has come behind the request, is kept until the response is out.
-pub(super) fn reply<S>(
-    core: &mut Core,
-    session: &mut Session<S>,
-    response: &Response,
-    request: &Request<'_>,
-    rest: &[u8],
-) {
-    let stays = request.keep_alive() && !core.is_draining && !is_surplus(core, session.key);
-    // After FIN there is at most what has come already.
-    if !stays || (session.peer_side != PeerSide::Open && rest.is_empty()) {
-        return respond(core, session, response, is_head(request));
-    }
-    let Core { pool, date, .. } = core;
-    session.writes.append(pool, RESPONSE_BYTES, |out| {
-        response.write(out, is_head(request), Persistence::Stays, date.now());
-    });
-    session.stage = Stage::Answering;
-    session.pending = (!rest.is_empty()).then(|| Box::new(Pending::Early(rest.to_vec())));
-    look_anew(core, session);
-    session.mark_dirty(core);
-}
-
-/// Queues a response; the connection ends when it is out (RFC 9112 §9.6, `Connection:
-/// close`), and nothing behind the request is looked at.
-pub(super) fn respond<S>(
-    core: &mut Core,
-    session: &mut Session<S>,
-    response: &Response,
-    head_only: bool,
-) {
-    let Core { pool, date, .. } = core;
-    session.writes.append(pool, RESPONSE_BYTES, |out| {
-        response.write(out, head_only, Persistence::Ends, date.now());
-    });
-    session.expect_no_more(core);
-    session.enter_closing(core);
-}
-
-impl<H: Handler, D: Driver> Shard<H, D> {
-    /// A response is out: the next request, if it has come already.
-    pub(super) fn next_request(&mut self, key: Key) {
-        let Self { connections, handler, core, desk, .. } = self;
-        let (slot, others) = connections.lend(key).expect("looked up by the caller");
-        let session = &mut slot.session;
-        session.stage = Stage::Idle;
-        session.since_ms = core.now_ms as u32;
-        look_anew(core, session);
-        let early = match session.pending.take().map(|pending| *pending) {
-            Some(Pending::Early(early)) => early,
-            _ => Vec::new(),
-        };
-        let mut lent = Lent { handler, core, desk, others };
-        let failure = if early.is_empty() {
-            None
-        } else {
-            let mut early = early;
-            take_request_bytes(&mut lent, slot, &mut early)
-        };
-        let is_whole = !matches!(slot.session.stage, Stage::Idle | Stage::Opening);
-        let is_over = slot.session.peer_side == PeerSide::Ended && !is_whole;
-        if let Some((code, reason)) = failure {
-            self.fail(key, code, reason);
-        } else if is_over {
-            self.cut_off(key, CloseCode::ABNORMAL, "");
-        }
-    }
-}

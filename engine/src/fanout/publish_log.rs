@@ -15,9 +15,9 @@ use std::rc::Rc;
 
 use ringwire_proto::Header;
 
+use crate::connection::write_buffer::COPY_BYTES_MAX;
 use crate::driver::Run;
-use crate::topic::{Subscriptions, TopicId};
-use crate::write_buffer::COPY_BYTES_MAX;
+use crate::fanout::topic::{Subscriptions, TopicId};
 
 /// Frames published to one topic: consecutive short ones, or one long one.
 #[derive(Clone, Debug)]
@@ -386,7 +386,7 @@ mod tests {
     use ringwire_proto::{Opcode, append_frame, frame_header_bytes};
 
     use super::*;
-    use crate::topic::Topics;
+    use crate::fanout::topic::Topics;
 
     const A: TopicId = TopicId(0);
     const B: TopicId = TopicId(1);
