@@ -212,7 +212,7 @@ impl Sockets {
         let slot = &mut self.slots[index];
         slot.is_leaving = true;
         if slot.is_receiving || slot.is_sending {
-            self.driver.shut_down(&slot.socket);
+            self.driver.shut_down(slot.key, &slot.socket);
         }
         self.close_if_quiet(index);
     }

@@ -54,8 +54,8 @@ impl WorkerDriver {
         either!(self, driver => driver.send(key, socket, outbound, offset));
     }
 
-    pub(crate) fn shut_down(&mut self, socket: &Socket) {
-        either!(self, driver => driver.shut_down(socket));
+    pub(crate) fn shut_down(&mut self, key: Key, socket: &Socket) {
+        either!(self, driver => driver.shut_down(key, socket));
     }
 
     pub(crate) fn close(&mut self, socket: Socket) {

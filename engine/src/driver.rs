@@ -373,7 +373,7 @@ pub trait Driver {
 
     /// Shuts a socket down both ways, which ends its receive and its send: both still complete.
     /// What it costs does not depend on how many other sockets there are.
-    fn shut_down(&mut self, socket: &Socket);
+    fn shut_down(&mut self, key: Key, socket: &Socket);
 
     /// Sends FIN after what the kernel has already taken; receiving goes on.
     fn shut_down_write(&mut self, socket: &Socket);

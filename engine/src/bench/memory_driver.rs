@@ -159,7 +159,7 @@ impl Driver for MemoryDriver {
         self.memory.sends.borrow_mut().push(Send { key, outbound, offset });
     }
 
-    fn shut_down(&mut self, _socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, _socket: &Socket) {
         panic!("a connection was cut off");
     }
 

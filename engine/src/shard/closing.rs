@@ -80,7 +80,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
         if session.receiving != Receiving::No || session.sending {
-            self.driver.shut_down(&session.socket);
+            self.driver.shut_down(key, &session.socket);
         }
         // Freed when the tick ends, or with the last completion.
         session.mark_dirty(&mut self.core);

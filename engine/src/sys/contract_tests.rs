@@ -147,7 +147,7 @@ impl<D: KernelDriver> Tried<D> {
 
     /// Shuts down a socket with a receive in flight, waits for that, and closes it.
     fn end(&mut self, key: Key, socket: Socket) {
-        self.driver.shut_down(&socket);
+        self.driver.shut_down(key, &socket);
         self.until(|driver, completion| match completion {
             Completion::Received { key: its, result, more } if its == key => {
                 if let Ok(Some(lease)) = result {

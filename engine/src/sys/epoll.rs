@@ -475,7 +475,7 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn shut_down(&mut self, socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, socket: &Socket) {
         // Makes the socket readable and writable.
         socket::shut_down(socket);
     }

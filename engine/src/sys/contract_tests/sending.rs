@@ -172,7 +172,7 @@ fn shutting_down_ends_the_receive_and_the_send<D: KernelDriver>() {
     let (socket, _peer) = tried.narrow_pair();
     fill(&mut tried, &socket);
     tried.driver.arm_receive(key(0), &socket);
-    tried.driver.shut_down(&socket);
+    tried.driver.shut_down(key(0), &socket);
     let (mut receive_is_over, mut send_is_over) = (false, false);
     tried.until(|driver, completion| {
         match completion {
