@@ -195,7 +195,7 @@ mod tests {
         for at_ms in [1, 63, 64, 65, 1_000, 60_000] {
             let mut wheel = TimerWheel::new(0, 8);
             wheel.schedule(7, at_ms);
-            assert_eq!(drain(&mut wheel, at_ms - 1), []);
+            assert!(drain(&mut wheel, at_ms - 1).is_empty());
             assert_eq!(drain(&mut wheel, at_ms + BUCKET_MS), [7]);
             assert_eq!(wheel.wait_ms(at_ms), None);
         }

@@ -259,8 +259,16 @@ impl Driver for SimDriver {
 
     fn shut_down(&mut self, _key: Key, socket: &SimSocket) {
         self.shut_downs += 1;
+        let is_readiness = self.readiness.is_some();
         let socket = self.open_socket(socket);
         socket.is_shut_down = true;
+        // As the driver on io_uring does where there is something unread.
+        if !is_readiness
+            && socket.has_unread()
+            && let Manner::Multishot { is_cancelled } = &mut socket.manner
+        {
+            *is_cancelled = true;
+        }
         // FIN goes out behind what the kernel has taken.
         let mut wire = socket.wire.borrow_mut();
         (wire.server_fin, wire.server_shut) = (true, true);

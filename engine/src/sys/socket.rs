@@ -41,7 +41,8 @@ impl AsRawFd for KernelSocket {
 }
 
 /// Shuts both directions down, which wakes whoever waits for the socket: its receive and its send
-/// end. Closing the socket then resets the connection if input was unread now.
+/// end. Closing the socket then resets the connection if input was unread now. Returns how many bytes
+/// were.
 ///
 /// The kernel resets a connection that is closed with unread input. But a receive that ends here
 /// first takes what is unread, and the peer is not told that there is room again (Linux sends no
@@ -49,14 +50,16 @@ impl AsRawFd for KernelSocket {
 /// hung for up to 100 s, until its probes of the window were far enough apart.
 ///
 /// An error says that the peer is gone already, which the receive and the send will say as well.
-pub(super) fn shut_down(socket: &KernelSocket) {
+pub(super) fn shut_down(socket: &KernelSocket) -> u32 {
     let descriptor = &socket.0;
     let socket = SockRef::from(descriptor);
     let _ = socket.shutdown(Shutdown::Both);
     // Behind the shutdown, after which the kernel answers new input with a reset.
-    if backlog::unread_bytes(descriptor.as_fd()) > 0 {
+    let unread_bytes = backlog::unread_bytes(descriptor.as_fd());
+    if unread_bytes > 0 {
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
+    unread_bytes
 }
 
 /// Sends FIN after what the kernel has taken. An error says that the peer is gone, which the receive

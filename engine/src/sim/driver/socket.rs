@@ -102,9 +102,14 @@ impl OpenSocket {
         }
     }
 
+    /// A receive would find bytes.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.wire.borrow().to_server.is_empty()
+    }
+
     /// A receive would find bytes, the end, or an error.
     pub(super) fn has_input(&self) -> bool {
-        self.is_at_end() || !self.wire.borrow().to_server.is_empty()
+        self.is_at_end() || self.has_unread()
     }
 
     pub(super) fn is_at_end(&self) -> bool {

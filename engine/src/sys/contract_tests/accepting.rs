@@ -24,7 +24,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// The next accept: its listener, its result, and whether it is still armed.
-fn accepted<D: KernelDriver>(tried: &mut Tried<D>) -> (usize, Result<Socket, Errno>, bool) {
+fn accepted<D: KernelDriver>(tried: &mut Tried<D>) -> (usize, Result<KernelSocket, Errno>, bool) {
     tried.until(|_, completion| match completion {
         Completion::Accepted { listener, result, more } => Some((listener, result, more)),
         other => panic!("nothing but an accept is in flight: {other:?}"),
@@ -41,7 +41,7 @@ fn a_connection_comes_through_the_listener_it_was_made_to<D: KernelDriver>() {
         let (from, socket, more) = accepted(&mut tried);
         let socket = socket.unwrap();
         assert_eq!((from, more), (listener, true));
-        assert_eq!(D::peer_addr(&socket), Some(peer.local_addr().unwrap()));
+        assert_eq!(socket.peer_addr(), Some(peer.local_addr().unwrap()));
         tried.driver.close(socket);
     }
 }
