@@ -137,7 +137,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Starts the closing handshake of any connection, as [`Conn::close`](crate::Conn::close) does.
-    /// Has no effect if the connection has ended.
+    /// Has no effect if the connection has ended, or is another server's.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Cuts any connection off, as [`Conn::terminate`](crate::Conn::terminate) does. Has no effect
-    /// if it has ended.
+    /// if it has ended, or is another server's.
     ///
     /// # Errors
     ///
@@ -206,6 +206,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// If there is no such shard.
     pub fn command(&mut self, shard: usize, command: H::Command) -> Result<(), HandleError> {
+        assert!(shard < self.desk.shards(), "there is no shard {shard}");
         if shard == self.core.shard {
             self.desk.tell_self(command)
         } else {
@@ -239,7 +240,8 @@ impl<H: Handler> Context<'_, H> {
     }
 
     fn find(&mut self, id: ConnId) -> Named<'_, H::State> {
-        if id.server != self.core.server {
+        // Text that somebody has made up may name a shard that there is none of.
+        if id.server != self.core.server || usize::from(id.shard) >= self.desk.shards() {
             return Named::Gone;
         }
         if usize::from(id.shard) != self.core.shard {

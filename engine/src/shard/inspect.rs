@@ -28,6 +28,11 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         &self.core.metrics
     }
 
+    /// A publish is lost, of which the next tick tells the subscribers.
+    pub(crate) fn lose_publish(&mut self) {
+        self.core.publishes_unlogged += 1;
+    }
+
     /// The rules that hold between two ticks.
     pub(crate) fn check(&self, open_sockets: usize) {
         let (slots, waiting) = (self.connections.len(), self.waiting.len());

@@ -355,3 +355,6 @@ fn number_of(socket: &Socket) -> RawFd {
         Descriptor::Simulated(_) => panic!("a socket of another driver"),
     }
 }
+
+#[cfg(test)]
+mod outstanding;

@@ -1,0 +1,8 @@
+//! What a careless or hostile handler does: every method in every callback, panics, tickets,
+//! commands and timers at the wrong moment. After each attack the engine's rules are checked, the
+//! others are served on, and every open is matched by one close.
+
+mod bench;
+mod methods;
+
+use bench::{At, Bench, CALLBACKS, Callback};

@@ -1,0 +1,38 @@
+//! What the engine's rules ask of a driver ([`Shard::check`](crate::shard::Shard::check)).
+
+use super::{Receive, TestDriver, number_of};
+use crate::driver::Socket;
+use crate::sim::Outstanding;
+
+impl TestDriver {
+    pub(in crate::testing) fn open_sockets(&self) -> usize {
+        self.connections.len()
+    }
+}
+
+impl Outstanding for TestDriver {
+    fn outstanding(&self, socket: &Socket) -> (bool, bool) {
+        let connection = &self.connections[&number_of(socket)];
+        (!matches!(connection.receive, Receive::Off), connection.send.is_some())
+    }
+
+    fn waiting_since_ms(&self) -> Option<u64> {
+        None
+    }
+
+    fn handed_out(&self) -> usize {
+        0
+    }
+
+    fn shut_downs(&self) -> usize {
+        0
+    }
+
+    fn looks(&self) -> usize {
+        0
+    }
+
+    fn leases(&self) -> usize {
+        self.buffers.len() - self.spare.len()
+    }
+}
