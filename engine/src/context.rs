@@ -149,6 +149,9 @@ impl<H: Handler> Context<'_, H> {
         code: CloseCode,
         reason: &str,
     ) -> Result<(), HandleError> {
+        // A closing connection leaves its topics by the places that it knows of, so each is to know
+        // its place now: whoever leaves next may be one that this callback has moved.
+        self.settle();
         match self.find(id) {
             Named::Here(session, core) => session.close(core, code, reason),
             Named::Gone => {}
@@ -157,6 +160,7 @@ impl<H: Handler> Context<'_, H> {
                 return self.desk.tell(shard, close);
             }
         }
+        self.settle();
         Ok(())
     }
 

@@ -4,5 +4,6 @@
 
 mod bench;
 mod methods;
+mod sequences;
 
 use bench::{At, Bench, CALLBACKS, Callback};
