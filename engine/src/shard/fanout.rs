@@ -92,7 +92,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             let publishes = std::mem::take(&mut self.core.publishes_unlogged);
             self.tell_gap(publishes);
         }
-        self.core.topics.forget_deserted();
+        // What was told of a gap may have published, and the log names topics.
+        if self.core.log.is_empty() {
+            self.core.topics.forget_deserted();
+        }
         self.links.publisher.clear_read();
         if !self.core.outbox.is_empty() {
             self.hand_out_to_others();
