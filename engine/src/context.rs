@@ -93,7 +93,8 @@ impl<H: Handler> Context<'_, H> {
         let (key, _) = self.requesting.expect("a ticket is for on_upgrade and on_request");
         self.core.ticket_serial = self.core.ticket_serial.wrapping_add(1);
         let serial = self.core.ticket_serial;
-        Ticket::new(self.desk.handle(), Place { shard: self.core.shard, key, serial })
+        let Core { server, shard, .. } = *self.core;
+        Ticket::new(self.desk.handle(), Place { server, shard, key, serial })
     }
 
     /// Answers a ticket of this shard with an upgrade, after this callback. Unlike
@@ -101,10 +102,13 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Panics
     ///
-    /// If it is a ticket of another shard ([`Ticket::shard`]).
+    /// If it is a ticket of another shard ([`Ticket::shard`]) or server. The ticket is dropped then,
+    /// which answers 500.
     pub fn answer(&mut self, ticket: Ticket<H>, upgrade: Upgrade<H::State>) {
-        let place = ticket.redeem();
-        assert_eq!(place.shard, self.core.shard, "a ticket is answered on its own shard");
+        let place = ticket.place();
+        let own = (self.core.server, self.core.shard);
+        assert_eq!((place.server, place.shard), own, "a ticket is answered on its own shard");
+        ticket.redeem();
         self.desk.answer(place, Box::new(Verdict::Upgrade(upgrade)));
     }
 
