@@ -320,7 +320,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     /// Submits what the last tick queued (closed sockets, wakes).
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.submit();
         self.mailbox().end();
         self.mailbox().metrics.store(&self.core.metrics);
