@@ -83,8 +83,8 @@ metrics! {
     /// waited already or because more than 1 GiB was published in one tick. The connections are
     /// told; see [`Handler::on_gap`](crate::Handler::on_gap).
     publishes_lost,
-    /// Connections failed because the peer broke the protocol, the message limit or the limit of
-    /// control frames.
+    /// Connections failed because the peer broke the protocol, the message limit, the limit of
+    /// control frames or that of early bytes ([`early_bytes_max`](crate::Config::early_bytes_max)).
     violations,
     /// Panics of callbacks and of the `Drop` of a connection's state.
     panics,

@@ -25,12 +25,11 @@ use super::lent::Lent;
 use super::opening::{open_and_take, upgrade};
 use super::receive::Failure;
 use super::surplus::try_again_later;
-use super::tickets::await_answer;
+use super::tickets::{admit_early, await_answer};
 use super::{Core, Shard};
 use crate::driver::{Driver, Key};
 use crate::handler::{Handler, Reply};
 use crate::slot::{Body, Head, PeerSide, Pending, Session, Slot, Stage};
-use ringwire_proto::CloseCode;
 use ringwire_proto::http::CONTINUE;
 
 /// Room for a response's head; a body grows it.
@@ -216,6 +215,9 @@ pub(super) fn reply<S>(
     if !stays || (session.peer_side != PeerSide::Open && rest.is_empty()) {
         return respond(core, session, response, is_head(request));
     }
+    if !admit_early(core, rest.len()) {
+        return session.terminate_later(core);
+    }
     let Core { pool, date, .. } = core;
     session.writes.append(pool, RESPONSE_BYTES, |out| {
         response.write(out, is_head(request), Persistence::Stays, date.now());
@@ -262,12 +264,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             let mut early = early;
             take_request_bytes(&mut lent, slot, &mut early)
         };
-        let is_whole = !matches!(slot.session.stage, Stage::Idle | Stage::Opening);
-        let is_over = slot.session.peer_side == PeerSide::Ended && !is_whole;
+        let has_peer_ended = slot.session.peer_side == PeerSide::Ended;
         if let Some((code, reason)) = failure {
             self.fail(key, code, reason);
-        } else if is_over {
-            self.cut_off(key, CloseCode::ABNORMAL, "");
+        }
+        if has_peer_ended {
+            // Its FIN came while what stood in front of it waited.
+            self.end_of_input(key);
         }
     }
 }

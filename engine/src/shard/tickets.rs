@@ -10,7 +10,7 @@ use super::receive::Failure;
 use super::{Core, Shard};
 use crate::config::RETRY_AFTER_S;
 use crate::driver::{Driver, Key};
-use crate::handler::Handler;
+use crate::handler::{Answer, Handler, Upgrade};
 use crate::slot::{Awaiting, PeerSide, Pending, Session, Slot, Stage};
 use crate::ticket::{Place, Verdict};
 
@@ -22,6 +22,9 @@ pub(super) fn await_answer<S>(
     head: &[u8],
     rest: &[u8],
 ) {
+    if !admit_early(core, rest.len()) {
+        return session.terminate_later(core);
+    }
     session.stage = Stage::Awaiting;
     session.since_ms = core.now_ms as u32;
     let awaiting = Awaiting { serial, head: head.to_vec(), early: rest.to_vec() };
@@ -30,8 +33,15 @@ pub(super) fn await_answer<S>(
     core.timers.schedule_no_later(session.key.slot, deadline);
 }
 
+/// Whether so many bytes may wait for the answer; a peer that sends more is cut off.
+pub(super) fn admit_early(core: &mut Core, bytes: usize) -> bool {
+    let is_admitted = bytes <= core.config.early_bytes_max;
+    core.metrics.violations += u64::from(!is_admitted);
+    is_admitted
+}
+
 /// Keeps what comes before the answer, or before it is out; `false` if it is too much.
-pub(super) fn take_early<S>(core: &Core, session: &mut Session<S>, input: &[u8]) -> bool {
+pub(super) fn take_early<S>(core: &mut Core, session: &mut Session<S>, input: &[u8]) -> bool {
     let pending = session.pending.get_or_insert_with(|| Box::new(Pending::Early(Vec::new())));
     let early = match &mut **pending {
         Pending::Awaiting(awaiting) => &mut awaiting.early,
@@ -40,7 +50,7 @@ pub(super) fn take_early<S>(core: &Core, session: &mut Session<S>, input: &[u8])
             unreachable!("a request that is being answered is whole")
         }
     };
-    let fits = early.len() + input.len() <= core.config.early_bytes_max;
+    let fits = admit_early(core, early.len() + input.len());
     if fits {
         early.extend_from_slice(input);
     }
@@ -114,6 +124,11 @@ fn conclude<H: Handler>(
         (Verdict::Upgrade(upgrade), Some(offer)) if session.peer_side == PeerSide::Open => {
             decide_upgrade(lent.core, session, &request, &offer, upgrade);
             return open_and_take(lent, slot, &mut early);
+        }
+        // Who has sent FIN still reads.
+        (Verdict::Upgrade(Upgrade { answer: Answer::Refuse(response) }), Some(_)) => {
+            lent.core.metrics.handshakes_refused += 1;
+            respond(lent.core, session, &response, head_only);
         }
         (Verdict::Upgrade(upgrade), offer) => {
             drop_guarded(lent.core, upgrade);

@@ -5,5 +5,6 @@
 mod bench;
 mod methods;
 mod sequences;
+mod tickets;
 
 use bench::{At, Bench, CALLBACKS, Callback};
