@@ -79,7 +79,8 @@ impl<H: Handler> TestShard<H> {
     }
 
     /// Reaches the shard as other threads do. What it asks for is done by the next
-    /// [`run`](Self::run). After [`Handle::stop`], once every client has left, the shard ends with
+    /// [`run`](Self::run). A socket that [`Handle::adopt`] hands over is a real one, which no shard in
+    /// memory serves: its connection is opened and closed. After [`Handle::stop`], once every client has left, the shard ends with
     /// a `run`, and the handle says so.
     #[must_use]
     pub fn handle(&self) -> Handle<H::Command> {

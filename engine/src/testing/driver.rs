@@ -89,6 +89,9 @@ impl World {
     }
 }
 
+/// What an adopted socket fails with: as one whose peer has gone.
+const NOT_SERVED: Errno = Errno(libc::ECONNRESET);
+
 enum Receive {
     Off,
     Multishot,
@@ -138,13 +141,20 @@ impl TestDriver {
         }
     }
 
-    fn connection(&mut self, socket: &Socket) -> &mut Connection {
-        self.connections.get_mut(&number_of(socket)).expect("the shard names an open socket")
+    /// `None` of one that a handle has handed over: it is real, and not served here.
+    fn connection(&mut self, socket: &Socket) -> Option<&mut Connection> {
+        self.connections.get_mut(&number_of(socket))
     }
 
     fn arm(&mut self, key: Key, socket: &Socket, receive: Receive) {
-        let connection = self.connection(socket);
-        (connection.key, connection.receive) = (Some(key), receive);
+        if let Some(connection) = self.connection(socket) {
+            (connection.key, connection.receive) = (Some(key), receive);
+        } else if let Receive::Into(buffer, _) = receive {
+            self.done.push(Completion::Filled { key, result: Err(NOT_SERVED), buffer });
+        } else {
+            let result = Err(NOT_SERVED);
+            self.done.push(Completion::Received { key, result, more: false });
+        }
     }
 
     fn accept(&mut self, completions: &mut Vec<Completion>) {
@@ -246,7 +256,7 @@ impl Driver for TestDriver {
     }
 
     fn end_receive(&mut self, key: Key, socket: &Socket) {
-        let connection = self.connection(socket);
+        let Some(connection) = self.connection(socket) else { return };
         if matches!(connection.receive, Receive::Multishot) {
             connection.receive = Receive::Off;
             let result = Err(Errno::CANCELLED);
@@ -259,24 +269,32 @@ impl Driver for TestDriver {
     }
 
     fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
-        let connection = self.connection(socket);
-        connection.key = Some(key);
-        connection.send = Some(Send { outbound, offset });
+        match self.connection(socket) {
+            Some(connection) => {
+                connection.key = Some(key);
+                connection.send = Some(Send { outbound, offset });
+            }
+            None => self.done.push(Completion::Sent { key, result: Err(NOT_SERVED), outbound }),
+        }
     }
 
     fn shut_down(&mut self, socket: &Socket) {
-        let connection = self.connection(socket);
-        connection.is_shut_down = true;
-        connection.wire.borrow_mut().server_left = true;
+        if let Some(connection) = self.connection(socket) {
+            connection.is_shut_down = true;
+            connection.wire.borrow_mut().server_left = true;
+        }
     }
 
     fn shut_down_write(&mut self, socket: &Socket) {
-        self.connection(socket).wire.borrow_mut().server_left = true;
+        if let Some(connection) = self.connection(socket) {
+            connection.wire.borrow_mut().server_left = true;
+        }
     }
 
     fn close(&mut self, socket: Socket) {
-        let closed = self.connections.remove(&number_of(&socket)).expect("a socket closes once");
-        closed.wire.borrow_mut().server_left = true;
+        if let Some(closed) = self.connections.remove(&number_of(&socket)) {
+            closed.wire.borrow_mut().server_left = true;
+        }
     }
 
     fn received<'a>(&'a mut self, lease: &'a Lease) -> &'a mut [u8] {
