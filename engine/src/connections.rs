@@ -5,9 +5,8 @@
 //! every other connection of the shard. That is why this is not the crate `slab`, whose entries
 //! cannot be split.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::driver::Key;
+use crate::guard::guard;
 use crate::slot::Slot;
 
 /// No entry: there are fewer (`SLOTS_MAX`).
@@ -174,7 +173,7 @@ impl<S> Drop for Connections<S> {
         for entry in self.entries.drain(..) {
             let Entry::Taken(slot) = entry else { continue };
             let state = slot.session.state;
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
+            let _ = guard(|| drop(state));
         }
     }
 }

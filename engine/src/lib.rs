@@ -80,6 +80,7 @@ mod driver;
 mod driver_choice;
 mod error;
 mod forward;
+mod guard;
 mod handle;
 mod handler;
 mod in_time;

@@ -28,7 +28,6 @@ mod tickets;
 mod warned;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use self::accept::Accepting;
@@ -43,6 +42,7 @@ use crate::descriptors::Descriptors;
 use crate::driver::{Completion, Driver, Key, Mark, Socket, Wait};
 use crate::driver_choice::DriverKind;
 use crate::forward::Forward;
+use crate::guard::guard;
 use crate::handler::Handler;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
@@ -322,6 +322,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// Submits what the last tick queued (closed sockets, wakes).
     pub(crate) fn finish(&mut self) {
         self.submit();
+        let lost = self.desk.lose();
+        self.core.metrics.commands_lost += lost.commands;
+        self.core.metrics.panics += lost.panics;
         self.mailbox().end();
         self.mailbox().metrics.store(&self.core.metrics);
     }
@@ -417,12 +420,4 @@ impl Judging {
         self.next = Some((driver.mark(), now_ms));
         self.judged_ms
     }
-}
-
-/// Runs a callback; `None` if it panicked. The message went to the panic hook. What the
-/// handler holds may be half changed then, which is for the handler to care about: the
-/// engine's own state is not lent out in pieces a panic could tear.
-#[inline]
-fn guard<R>(callback: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(callback)).ok()
 }

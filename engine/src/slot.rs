@@ -322,7 +322,7 @@ impl<S> Session<S> {
     }
 
     /// Has the shard cut this connection off as soon as no callback runs. Nothing is queued any
-    /// more until then.
+    /// more until then, and no message handed out.
     pub(crate) fn terminate_later(&mut self, core: &mut Core) {
         self.failing = true;
         core.failing.push_back((self.key, Ending::CutOff));
@@ -651,6 +651,13 @@ impl<S> Session<S> {
         self.heard_ms = core.now_ms as u32;
         self.pinged = false;
         self.in_time.read(bytes);
+    }
+
+    /// Whether the handler gets what comes: not behind our Close, and not while the connection is
+    /// about to be failed or cut off.
+    #[inline]
+    pub(crate) fn is_served(&self) -> bool {
+        self.stage == Stage::Open && !self.failing
     }
 
     /// Whether what comes from the peer is looked at. Otherwise it has said its last word, or been

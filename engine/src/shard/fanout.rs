@@ -64,7 +64,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             // A callback about another one may have ended it.
             let Some((slot, others)) = connections.lend(key) else { continue };
             let session = &mut slot.session;
-            if session.subscriptions.is_none() || session.stage != Stage::Open {
+            if session.subscriptions.is_none() || !session.is_served() {
                 continue;
             }
             session.serve_published(core);

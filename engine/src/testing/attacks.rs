@@ -4,6 +4,7 @@
 
 mod bench;
 mod methods;
+mod panics;
 mod sequences;
 mod tickets;
 
