@@ -224,7 +224,8 @@ impl<H: Handler> Context<'_, H> {
 
     /// Calls [`on_timer`](Handler::on_timer) once, when `delay` is over. `None` if as many timers
     /// are set as may be ([`timers_max`](crate::Config::timers_max)). A delay of less than a
-    /// millisecond is one.
+    /// millisecond is one. It is counted from [`now_ms`](Self::now_ms) on, by the same clock, which
+    /// does not know of callbacks that took a second or more.
     #[must_use = "a timer that could not be set never fires"]
     pub fn set_timer(&mut self, delay: Duration) -> Option<TimerId> {
         self.desk.timers.set(self.core.now_ms, delay, false)

@@ -7,5 +7,6 @@ mod methods;
 mod panics;
 mod sequences;
 mod tickets;
+mod timers;
 
 use bench::{At, Bench, CALLBACKS, Callback};

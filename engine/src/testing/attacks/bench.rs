@@ -88,6 +88,7 @@ impl<'a> At<'_, 'a> {
 }
 
 type Act = Box<dyn FnOnce(&mut At<'_, '_>)>;
+type TimerAct = Box<dyn FnOnce(&mut At<'_, '_>, TimerId)>;
 
 /// Does what is armed, once, in the callback it is armed for.
 pub(super) struct Scripted {
@@ -102,13 +103,18 @@ pub(super) struct Shared {
     pub(super) calls: RefCell<Vec<(Callback, String, String)>>,
     pub(super) ids: RefCell<HashMap<String, ConnId>>,
     pub(super) tickets: RefCell<Vec<Ticket<Scripted>>>,
-    pub(super) timers: RefCell<Vec<TimerId>>,
+    on_timer: RefCell<Option<TimerAct>>,
 }
 
 impl Shared {
     /// Has the next such callback do this; of those about a connection only the one called `own`.
     pub(super) fn arm(&self, callback: Callback, act: impl FnOnce(&mut At<'_, '_>) + 'static) {
         *self.armed.borrow_mut() = Some((callback, Box::new(act)));
+    }
+
+    /// Has the next timer that fires do this.
+    pub(super) fn arm_timer(&self, act: impl FnOnce(&mut At<'_, '_>, TimerId) + 'static) {
+        *self.on_timer.borrow_mut() = Some(Box::new(act));
     }
 
     pub(super) fn is_armed(&self) -> bool {
@@ -200,7 +206,11 @@ impl Handler for Scripted {
         self.shared.called(Callback::Command, "", command, &mut At::Shard(cx));
     }
 
-    fn on_timer(&mut self, cx: &mut Context<'_, Self>, _timer: TimerId) {
+    fn on_timer(&mut self, cx: &mut Context<'_, Self>, timer: TimerId) {
+        let act = self.shared.on_timer.borrow_mut().take();
+        if let Some(act) = act {
+            act(&mut At::Shard(cx), timer);
+        }
         self.shared.called(Callback::Timer, "", "", &mut At::Shard(cx));
     }
 
@@ -328,10 +338,8 @@ impl Bench {
             Callback::Command => handle.command(0, "go".into()).unwrap(),
             Callback::Timer => {
                 let armed = self.shared.armed.borrow_mut().take();
-                let shared = Rc::clone(&self.shared);
-                self.shared.arm(Callback::Command, move |at| {
-                    let timer = at.cx().set_timer(Duration::from_millis(5)).expect("the first");
-                    shared.timers.borrow_mut().push(timer);
+                self.shared.arm(Callback::Command, |at| {
+                    let _ = at.cx().set_timer(Duration::from_millis(5)).expect("the first");
                 });
                 handle.command(0, "set a timer".into()).unwrap();
                 self.shard.run();

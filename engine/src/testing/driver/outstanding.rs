@@ -1,12 +1,20 @@
 //! What the engine's rules ask of a driver ([`Shard::check`](crate::shard::Shard::check)).
 
-use super::{Receive, TestDriver, number_of};
+use super::{Receive, TestDriver, World, number_of};
 use crate::driver::Socket;
 use crate::sim::Outstanding;
 
 impl TestDriver {
     pub(in crate::testing) fn open_sockets(&self) -> usize {
         self.connections.len()
+    }
+}
+
+impl World {
+    /// Time passes within a callback.
+    pub(in crate::testing) fn stall(&self, time_ms: u64) {
+        self.now_ms.set(self.now_ms.get() + time_ms);
+        self.until_ms.set(self.until_ms.get().max(self.now_ms.get()));
     }
 }
 
