@@ -440,7 +440,8 @@ impl<S> Session<S> {
     pub(crate) fn ping(&mut self, core: &mut Core, payload: &[u8]) -> bool {
         self.serve_published(core);
         let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
-        let is_queued = self.has_room(core, frame_bytes)
+        let is_queued = self.is_served()
+            && self.has_room(core, frame_bytes)
             && self.control(core, |outgoing, out| outgoing.ping(out, payload).is_ok());
         self.pings_unanswered = self.pings_unanswered.saturating_add(u16::from(is_queued));
         is_queued
@@ -589,7 +590,7 @@ impl<S> Session<S> {
     }
 
     pub(crate) fn subscribe(&mut self, core: &mut Core, name: &str) -> bool {
-        if self.stage != Stage::Open || name.len() > core.config.topic_bytes_max {
+        if !self.is_served() || name.len() > core.config.topic_bytes_max {
             return false;
         }
         self.serve_published(core);

@@ -2,6 +2,7 @@
 //! commands and timers at the wrong moment. After each attack the engine's rules are checked, the
 //! others are served on, and every open is matched by one close.
 
+mod alone;
 mod bench;
 mod methods;
 mod panics;
