@@ -156,8 +156,10 @@ impl<'a, H: Handler> Conn<'a, H> {
     }
 
     /// Cuts the connection off after this callback, without a Close frame: what is queued is
-    /// dropped, and `on_close` follows in this tick with [`CloseCode::ABNORMAL`]. For a peer that
-    /// shall get no word and no time; any other deserves [`close`](Self::close).
+    /// dropped, messages that have arrived are discarded, and `on_close` follows with
+    /// [`CloseCode::ABNORMAL`]: in this tick, or in one of the next if the tick ends more
+    /// connections than its share. For a peer that shall get no word and no time; any other deserves
+    /// [`close`](Self::close).
     pub fn terminate(&mut self) {
         let (session, core) = self.parts();
         session.terminate_later(core);

@@ -92,7 +92,8 @@ impl<H: Handler> Context<'_, H> {
         let key = self.requesting.expect("a ticket is for on_upgrade and on_request");
         self.core.ticket_serial = self.core.ticket_serial.wrapping_add(1);
         let serial = self.core.ticket_serial;
-        Ticket::new(self.desk.handle(), Place { shard: self.core.shard, key, serial })
+        let Core { server, shard, .. } = *self.core;
+        Ticket::new(self.desk.handle(), Place { server, shard, key, serial })
     }
 
     /// Answers a ticket of this shard with an upgrade, after this callback. Unlike
@@ -100,10 +101,13 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Panics
     ///
-    /// If it is a ticket of another shard ([`Ticket::shard`]).
+    /// If it is a ticket of another shard ([`Ticket::shard`]) or server. The ticket is dropped then,
+    /// which answers 500.
     pub fn answer(&mut self, ticket: Ticket<H>, upgrade: Upgrade<H::State>) {
-        let place = ticket.redeem();
-        assert_eq!(place.shard, self.core.shard, "a ticket is answered on its own shard");
+        let place = ticket.place();
+        let own = (self.core.server, self.core.shard);
+        assert_eq!((place.server, place.shard), own, "a ticket is answered on its own shard");
+        ticket.redeem();
         self.desk.answer(place, Box::new(Verdict::Upgrade(upgrade)));
     }
 
@@ -136,7 +140,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Starts the closing handshake of any connection, as [`Conn::close`](crate::Conn::close) does.
-    /// Has no effect if the connection has ended.
+    /// Has no effect if the connection has ended, or is another server's.
     ///
     /// # Errors
     ///
@@ -148,6 +152,9 @@ impl<H: Handler> Context<'_, H> {
         code: CloseCode,
         reason: &str,
     ) -> Result<(), HandleError> {
+        // A closing connection leaves its topics by the places that it knows of, so each is to know
+        // its place now: whoever leaves next may be one that this callback has moved.
+        self.settle();
         match self.find(id) {
             Named::Here(session, core) => session.close(core, code, reason),
             Named::Gone => {}
@@ -156,11 +163,12 @@ impl<H: Handler> Context<'_, H> {
                 return self.desk.tell(shard, close);
             }
         }
+        self.settle();
         Ok(())
     }
 
     /// Cuts any connection off, as [`Conn::terminate`](crate::Conn::terminate) does. Has no effect
-    /// if it has ended.
+    /// if it has ended, or is another server's.
     ///
     /// # Errors
     ///
@@ -189,7 +197,7 @@ impl<H: Handler> Context<'_, H> {
     /// Whether a connection of this shard is open: sending to it has an effect. `false` for a
     /// connection of another shard.
     pub fn is_open(&mut self, id: ConnId) -> bool {
-        matches!(self.find(id), Named::Here(session, _) if session.stage == Stage::Open)
+        matches!(self.find(id), Named::Here(session, _) if session.is_served())
     }
 
     /// Gives a command to a shard, this one or another, whose handler gets it in
@@ -205,6 +213,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// If there is no such shard.
     pub fn command(&mut self, shard: usize, command: H::Command) -> Result<(), HandleError> {
+        assert!(shard < self.desk.shards(), "there is no shard {shard}");
         if shard == self.core.shard {
             self.desk.tell_self(command)
         } else {
@@ -214,7 +223,8 @@ impl<H: Handler> Context<'_, H> {
 
     /// Calls [`on_timer`](Handler::on_timer) once, when `delay` is over. `None` if as many timers
     /// are set as may be ([`timers_max`](crate::Config::timers_max)). A delay of less than a
-    /// millisecond is one.
+    /// millisecond is one. It is counted from [`now_ms`](Self::now_ms) on, by the same clock, which
+    /// does not know of callbacks that took a second or more.
     #[must_use = "a timer that could not be set never fires"]
     pub fn set_timer(&mut self, delay: Duration) -> Option<TimerId> {
         self.desk.timers.set(self.core.now_ms, delay, false)
@@ -238,7 +248,8 @@ impl<H: Handler> Context<'_, H> {
     }
 
     fn find(&mut self, id: ConnId) -> Named<'_, H::State> {
-        if id.server != self.core.server {
+        // Text that somebody has made up may name a shard that there is none of.
+        if id.server != self.core.server || usize::from(id.shard) >= self.desk.shards() {
             return Named::Gone;
         }
         if usize::from(id.shard) != self.core.shard {

@@ -259,7 +259,8 @@ impl<C> std::fmt::Debug for Handle<C> {
 }
 
 /// The calls of a [`Handle`] that wait while a shard's queue is full: those whose names end in
-/// `_blocking` on a thread, the others in a task of any executor.
+/// `_blocking` on a thread, the others in a task of any executor. On a shard's thread, in a callback
+/// or in what makes the handler, all of them are [`HandleError::OnShard`]: it could wait for itself.
 ///
 /// A command of one thread, or of one task, is queued before its next one. A shard that never takes
 /// commands again, because a callback does not return, is waited for as long.
@@ -315,7 +316,7 @@ impl<C> Waiting<'_, C> {
     ///
     /// # Errors
     ///
-    /// [`HandleError::Stopped`].
+    /// Those of [`publish_blocking`](Self::publish_blocking).
     pub async fn publish<'m>(
         &self,
         topic: &str,
@@ -329,7 +330,7 @@ impl<C> Waiting<'_, C> {
     ///
     /// # Errors
     ///
-    /// [`HandleError::Stopped`] or [`HandleError::OtherServer`].
+    /// Those of [`send_blocking`](Self::send_blocking).
     pub async fn send<'m>(
         &self,
         id: ConnId,
@@ -343,7 +344,7 @@ impl<C> Waiting<'_, C> {
     ///
     /// # Errors
     ///
-    /// [`HandleError::Stopped`].
+    /// Those of [`publish_blocking`](Self::publish_blocking).
     ///
     /// # Panics
     ///
@@ -380,6 +381,10 @@ fn push_blocking<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), Han
 async fn push<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {
     let mut command = Some(command);
     poll_fn(|cx| {
+        // Whoever blocks a callback on this would wait for the shard that it blocks.
+        if IS_SHARD.get() {
+            return Poll::Ready(Err(HandleError::OnShard));
+        }
         let taken = command.take().expect("a task polls no longer than it waits");
         match mailbox.poll_push(taken, cx) {
             Ok(()) => Poll::Ready(Ok(())),

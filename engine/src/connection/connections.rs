@@ -6,10 +6,10 @@
 //! cannot be split.
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::slot::Slot;
 use crate::driver::{Key, Socket};
+use crate::shard::guard::guard;
 use crate::sys::KernelSocket;
 
 /// No entry: there are fewer (`SLOTS_MAX`).
@@ -184,7 +184,7 @@ impl<S, K> Drop for Connections<S, K> {
         for entry in self.entries.drain(..) {
             let Entry::Taken(tenant) = entry else { continue };
             let state = tenant.slot.session.state;
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
+            let _ = guard(|| drop(state));
         }
     }
 }

@@ -324,7 +324,7 @@ impl<S> Session<S> {
     }
 
     /// Has the shard cut this connection off as soon as no callback runs. Nothing is queued any
-    /// more until then.
+    /// more until then, and no message handed out.
     pub(crate) fn terminate_later(&mut self, core: &mut Core) {
         self.failing = true;
         core.failing.push_back((self.key, Ending::CutOff));
@@ -442,7 +442,8 @@ impl<S> Session<S> {
     pub(crate) fn ping(&mut self, core: &mut Core, payload: &[u8]) -> bool {
         self.serve_published(core);
         let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
-        let is_queued = self.has_room(core, frame_bytes)
+        let is_queued = self.is_served()
+            && self.has_room(core, frame_bytes)
             && self.control(core, |outgoing, out| outgoing.ping(out, payload).is_ok());
         self.pings_unanswered = self.pings_unanswered.saturating_add(u16::from(is_queued));
         is_queued
@@ -590,7 +591,7 @@ impl<S> Session<S> {
     }
 
     pub(crate) fn subscribe(&mut self, core: &mut Core, name: &str) -> bool {
-        if self.stage != Stage::Open || name.len() > core.config.topic_bytes_max {
+        if !self.is_served() || name.len() > core.config.topic_bytes_max {
             return false;
         }
         self.serve_published(core);
@@ -652,6 +653,13 @@ impl<S> Session<S> {
         self.heard_ms = core.now_ms as u32;
         self.marks.remove(Marks::PINGED);
         self.in_time.read(bytes);
+    }
+
+    /// Whether the handler gets what comes: not behind our Close, and not while the connection is
+    /// about to be failed or cut off.
+    #[inline]
+    pub(crate) fn is_served(&self) -> bool {
+        self.stage == Stage::Open && !self.failing
     }
 
     /// Whether what comes from the peer is looked at. Otherwise it has said its last word, or been

@@ -11,7 +11,7 @@ use crate::connection::slot::{Session, Slot, Stage, Told};
 use crate::driver::Socket;
 use crate::handler::{Accept, Answer, Handler, Upgrade};
 use crate::shard::core::Core;
-use crate::shard::guard::drop_guarded;
+use crate::shard::core::drop_guarded;
 use crate::shard::lent::Lent;
 
 /// If the connection has been upgraded: opens it, and takes the frames that came behind the head.

@@ -71,7 +71,7 @@ fn take_message<H: Handler, K: Socket>(
     message: Message<'_>,
 ) -> Failure {
     // After our Close, data is read and dropped until the peer's (RFC 6455 §5.5.1).
-    if session.stage != Stage::Open {
+    if !session.is_served() {
         return None;
     }
     lent.core.metrics.messages_received += 1;
@@ -91,7 +91,7 @@ fn take_pong<H: Handler, K: Socket>(
     payload: &[u8],
 ) -> Failure {
     let failure = admitted(lent.core, session.admit_pong(lent.core));
-    if failure.is_some() || session.stage != Stage::Open {
+    if failure.is_some() || !session.is_served() {
         return failure;
     }
     let returned = lent.call(session, |handler, conn, state| handler.on_pong(conn, state, payload));

@@ -183,6 +183,9 @@ fn start_on<H: Handler, F: Make<H>, D: KernelDriver>(
         Err(error) => {
             plan.mailboxes.iter().for_each(Mailbox::stop);
             starting.end();
+            // Handlers were made with handles, which other threads may have: nobody carries out
+            // what they have queued, and nobody makes room for those who wait.
+            plan.mailboxes.iter().for_each(Mailbox::end);
             Err(NotStarted { error, unused: None })
         }
     }

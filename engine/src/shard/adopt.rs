@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use super::Shard;
-use super::guard::drop_guarded;
+use super::core::drop_guarded;
 use super::lent::Lent;
 use super::mailbox::Adopted;
 use crate::connection::deadlines::look_anew;
@@ -17,7 +17,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let Adopted { socket, mut leftover, state } = adopted;
         // Who is not admitted is closed.
         let Some(state) = self.admit_adopted(state) else { return };
-        let socket = self.driver.adopt(socket).expect("a server's driver has a kernel");
+        let Some(socket) = self.driver.adopt(socket) else {
+            return self.refuse_adopted(state);
+        };
         let core = &mut self.core;
         core.metrics.connections_accepted += 1;
         core.metrics.connections_now += 1;
@@ -35,6 +37,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             self.fail(key, code, reason);
         }
         self.note_moved();
+    }
+
+    /// The driver has no kernel: a shard in memory serves no real socket.
+    #[cold]
+    fn refuse_adopted(&mut self, state: H::State) {
+        self.links.descriptors.give_back();
+        self.core.metrics.connections_refused += 1;
+        drop_guarded(&mut self.core, state);
     }
 
     /// The state of a connection that there is room for; else it is dropped.

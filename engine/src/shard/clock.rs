@@ -26,6 +26,14 @@ impl Clock {
         self.ended_ms = driver_ms;
     }
 
+    /// How long the last tick has taken by this clock.
+    pub(super) fn worked_ms(&self) -> u64 {
+        match self.ended_ms.saturating_sub(self.began_ms) {
+            STALL_MS_MIN.. => 0,
+            worked_ms => worked_ms,
+        }
+    }
+
     /// The time now that this wait is over.
     pub(super) fn begin_tick(&mut self, wait: Wait, driver_ms: u64) -> u64 {
         let worked_ms = self.ended_ms.saturating_sub(self.began_ms);

@@ -6,7 +6,7 @@
 use ringwire_proto::{CloseCode, Response};
 
 use super::Shard;
-use super::guard::drop_guarded;
+use super::core::drop_guarded;
 use super::lent::Lent;
 use crate::connection::connections::Tenant;
 use crate::connection::ending::Ending;
@@ -84,8 +84,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if slot.session.stage == Stage::Dying {
             return;
         }
-        // Before the handler is told: what it sends now has no effect, and shall not seem to.
+        // Before the handler is told: what it sends now has no effect, and shall not seem to. It has
+        // left its topics, as one has that closes.
         slot.session.stage = Stage::Dying;
+        slot.session.unsubscribe_all(&mut self.core);
         self.tell_closed(key, code, reason);
         let tenant = self.connections.tenant_of(key).expect("looked up just before");
         let Tenant { slot: Slot { session, .. }, socket } = tenant;

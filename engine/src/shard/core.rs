@@ -10,6 +10,7 @@ use ringwire_proto::frame_header_bytes;
 use ringwire_proto::{HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
 use super::date::Date;
+use super::guard::guard;
 use super::warned::Warned;
 use crate::config::{Config, TickLimits};
 use crate::connection::ending::Ending;
@@ -177,5 +178,13 @@ impl Core {
             self.metrics.publishes_lost += 1;
             self.publishes_unlogged += 1;
         }
+    }
+}
+
+/// Drops what the application has given, which is its code, too.
+#[cold]
+pub(crate) fn drop_guarded<S>(core: &mut Core, state: S) {
+    if guard(|| drop(state)).is_none() {
+        core.note_panic();
     }
 }

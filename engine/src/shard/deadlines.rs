@@ -111,13 +111,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// the accept's pause, or of the drain.
     pub(super) fn next_deadline_in_ms(&self) -> Option<u32> {
         let now_ms = self.core.now_ms;
-        let timers_ms = self.desk.timers.next_ms();
+        // The tick may have taken long, and an application's timer is as punctual as can be.
+        let timers_ms =
+            self.desk.timers.next_ms().map(|at_ms| at_ms.saturating_sub(self.clock.worked_ms()));
         let shard_deadlines =
             [self.next_accept_ms(), self.drain_until_ms, self.trim_at_ms, timers_ms];
         let in_ms = shard_deadlines.into_iter().flatten().map(|at| at.saturating_sub(now_ms));
         // One more than what is left: the clock is coarse, and waking early is a tick more.
         let in_ms = in_ms.chain(self.core.timers.wait_ms(now_ms)).min()?;
-        Some(u32::try_from(in_ms + 1).unwrap_or(u32::MAX))
+        Some(u32::try_from(in_ms.saturating_add(1)).unwrap_or(u32::MAX))
     }
 
     /// Begins the drain when the server is told to stop, and ends it when its time is over.

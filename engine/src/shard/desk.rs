@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::HandleError;
 use crate::handle::Handle;
 use crate::shard::app_timers::AppTimers;
+use crate::shard::guard::guard;
 use crate::shard::mailbox::{Command, Mailbox};
 use crate::ticket::Place;
 
@@ -23,6 +24,14 @@ pub(crate) struct Desk<C> {
     /// Answers of this shard's callbacks to tickets: at most one for each connection.
     answers: VecDeque<(Place, Box<dyn Any>)>,
     pub(crate) timers: AppTimers,
+}
+
+/// What was left and will not be carried out.
+#[derive(Default)]
+pub(crate) struct Lost {
+    pub(crate) commands: u64,
+    /// Those of them whose `Drop` panicked.
+    pub(crate) panics: u64,
 }
 
 impl<C> Desk<C> {
@@ -77,5 +86,28 @@ impl<C> Desk<C> {
 
     pub(crate) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
+    }
+
+    /// The shard ends: drops what was left to it, which is the application's code.
+    pub(crate) fn lose(&mut self) -> Lost {
+        let mut lost = Lost::default();
+        let mut count = |dropped: Option<()>| {
+            lost.commands += 1;
+            lost.panics += u64::from(dropped.is_none());
+        };
+        while let Some(command) = self.own.pop_front() {
+            count(guard(|| drop(command)));
+        }
+        while let Some(answer) = self.answers.pop_front() {
+            count(guard(|| drop(answer)));
+        }
+        lost
+    }
+}
+
+impl<C> Drop for Desk<C> {
+    /// Of a shard that panics: a panic on top would abort the process.
+    fn drop(&mut self) {
+        self.lose();
     }
 }

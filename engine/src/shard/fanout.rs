@@ -64,7 +64,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             // A callback about another one may have ended it.
             let Some((slot, others)) = connections.lend(key) else { continue };
             let session = &mut slot.session;
-            if session.subscriptions.is_none() || session.stage != Stage::Open {
+            if session.subscriptions.is_none() || !session.is_served() {
                 continue;
             }
             session.serve_published(core);
@@ -92,7 +92,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             let publishes = std::mem::take(&mut self.core.publishes_unlogged);
             self.tell_gap(publishes);
         }
-        self.core.topics.forget_deserted();
+        // What was told of a gap may have published, and the log names topics.
+        if self.core.log.is_empty() {
+            self.core.topics.forget_deserted();
+        }
         self.links.publisher.clear_read();
         if !self.core.outbox.is_empty() {
             self.hand_out_to_others();

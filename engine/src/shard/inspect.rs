@@ -34,6 +34,12 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         self.connections.tenants().map(|tenant| &tenant.slot.session)
     }
 
+    /// A publish is lost, of which the next tick tells the subscribers.
+    #[cfg(test)]
+    pub(crate) fn lose_publish(&mut self) {
+        self.core.publishes_unlogged += 1;
+    }
+
     /// The rules that hold between two ticks.
     pub(crate) fn check(&self, open_sockets: usize) {
         let (slots, waiting) = (self.connections.len(), self.waiting.len());

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::driver::Key;
 use crate::error::HandleError;
 use crate::metrics::{Metrics, MetricsCells};
+use crate::shard::guard::guard;
 use crate::shard::sleep_flag::SleepFlag;
 use crate::sys::Waker;
 use crate::ticket::Place;
@@ -76,6 +77,8 @@ pub(crate) struct Mailbox<C> {
     ended: AtomicBool,
     /// Commands that were queued and will not be carried out.
     lost: AtomicU64,
+    /// Those of them whose `Drop` panicked.
+    panics: AtomicU64,
     /// Commands for which there was no room.
     refused: AtomicU64,
     pub(crate) sleep: SleepFlag,
@@ -160,6 +163,7 @@ impl<C> Mailbox<C> {
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             sleep: SleepFlag::new(),
             waker: Arc::new(waker),
@@ -292,8 +296,12 @@ impl<C> Mailbox<C> {
     }
 
     fn count_lost(&self) {
-        while self.pop().is_some() {
+        while let Some(command) = self.pop() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            // The application's code, on the way to the end of a shard or of another thread's call.
+            if guard(|| drop(command)).is_none() {
+                self.panics.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -305,6 +313,7 @@ impl<C> Mailbox<C> {
     pub(crate) fn add_metrics_to(&self, sum: &mut Metrics) {
         self.metrics.add_to(sum);
         sum.commands_lost += self.lost.load(Ordering::Relaxed);
+        sum.panics += self.panics.load(Ordering::Relaxed);
         sum.commands_refused += self.refused.load(Ordering::Relaxed);
     }
 }

@@ -305,8 +305,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     /// Submits what the last tick queued (closed sockets, wakes).
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.submit();
+        let lost = self.desk.lose();
+        self.core.metrics.commands_lost += lost.commands;
+        self.core.metrics.panics += lost.panics;
         self.mailbox().end();
         self.mailbox().metrics.store(&self.core.metrics);
     }

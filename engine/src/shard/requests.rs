@@ -1,7 +1,5 @@
 //! The next request of a connection, when the response to the one before is out.
 
-use ringwire_proto::CloseCode;
-
 use super::Shard;
 use super::lent::Lent;
 use crate::connection::deadlines::look_anew;
@@ -30,12 +28,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             let mut early = early;
             take_request_bytes(&mut lent, slot, &mut early)
         };
-        let is_whole = !matches!(slot.session.stage, Stage::Idle | Stage::Opening);
-        let is_over = slot.session.peer_side == PeerSide::Ended && !is_whole;
+        let has_peer_ended = slot.session.peer_side == PeerSide::Ended;
         if let Some((code, reason)) = failure {
             self.fail(key, code, reason);
-        } else if is_over {
-            self.cut_off(key, CloseCode::ABNORMAL, "");
+        }
+        if has_peer_ended {
+            // Its FIN came while what stood in front of it waited.
+            self.end_of_input(key);
         }
     }
 }

@@ -71,7 +71,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let (slot, others) = connections.lend(key).expect("looked up just before");
         let session = &mut slot.session;
         session.marks.remove(Marks::OVER_MARK);
-        if session.stage != Stage::Open {
+        if !session.is_served() {
             return;
         }
         let mut lent = Lent { handler, core, desk, others };

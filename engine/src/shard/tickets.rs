@@ -5,12 +5,12 @@ use ringwire_proto::{Method, Request, Response};
 
 use super::Shard;
 use super::core::Core;
-use super::guard::drop_guarded;
+use super::core::drop_guarded;
 use super::lent::Lent;
 use crate::config::RETRY_AFTER_S;
 use crate::connection::slot::{Awaiting, PeerSide, Pending, Session, Slot, Stage};
 use crate::driver::{Driver, Key, Socket};
-use crate::handler::Handler;
+use crate::handler::{Answer, Handler, Upgrade};
 use crate::protocol::handshake::{decide_upgrade, open_and_take};
 use crate::protocol::response::{reply, respond};
 use crate::protocol::websocket::Failure;
@@ -83,6 +83,11 @@ fn conclude<H: Handler, K: Socket>(
         (Verdict::Upgrade(upgrade), Some(offer)) if session.peer_side == PeerSide::Open => {
             decide_upgrade(lent.core, session, &request, &offer, upgrade);
             return open_and_take(lent, slot, &mut early);
+        }
+        // Who has sent FIN still reads.
+        (Verdict::Upgrade(Upgrade { answer: Answer::Refuse(response) }), Some(_)) => {
+            lent.core.metrics.handshakes_refused += 1;
+            respond(lent.core, session, &response, head_only);
         }
         (Verdict::Upgrade(upgrade), offer) => {
             drop_guarded(lent.core, upgrade);

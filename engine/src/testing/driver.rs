@@ -355,3 +355,6 @@ fn bytes_of<'a>(buffers: &'a [Vec<u8>], outbound: &'a Outbound) -> &'a [u8] {
         }
     }
 }
+
+#[cfg(test)]
+mod outstanding;

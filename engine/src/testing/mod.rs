@@ -80,7 +80,9 @@ impl<H: Handler> TestShard<H> {
     }
 
     /// Reaches the shard as other threads do. What it asks for is done by the next
-    /// [`run`](Self::run).
+    /// [`run`](Self::run). A socket that [`Handle::adopt`] hands over is a real one, which no shard in
+    /// memory serves: its connection is opened and closed. After [`Handle::stop`], once every client has left, the shard ends with
+    /// a `run`, and the handle says so.
     #[must_use]
     pub fn handle(&self) -> Handle<H::Command> {
         self.handle.clone()
@@ -101,8 +103,11 @@ impl<H: Handler> TestShard<H> {
         let time_ms = u64::try_from(time.as_millis()).expect("less than a million years");
         self.world.begin(time_ms);
         for _ in 0..TICKS_MAX {
+            if self.shard.is_finished() {
+                return self.shard.finish();
+            }
             self.shard.tick();
-            if self.world.is_over() || self.shard.is_finished() {
+            if self.world.is_over() && !self.shard.is_finished() {
                 return;
             }
         }
@@ -176,5 +181,7 @@ impl<H: Handler> Drop for TestShard<H> {
     }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

@@ -86,16 +86,16 @@ pub fn own_ip() -> Ipv4Addr {
 }
 
 /// A running server; dropping it stops it and waits for its end.
-pub struct TestServer {
-    running: Option<Running>,
+pub struct TestServer<C: Send + 'static = ()> {
+    running: Option<Running<C>>,
 }
 
-impl TestServer {
+impl<C: Send + 'static> TestServer<C> {
     /// Starts a server on a free port, on the driver asked for ([`driver_choice`]).
-    pub fn start<H: Handler<Command = ()>>(
+    pub fn start<H: Handler<Command = C>>(
         shards: usize,
         config: Config,
-        make: impl Fn(ShardStart) -> H + Send + Sync + 'static,
+        make: impl Fn(ShardStart<C>) -> H + Send + Sync + 'static,
     ) -> Self {
         let address = format!("{}:0", own_ip());
         let server = builder().listen(address).shards(shards).config(config);
@@ -108,7 +108,7 @@ impl TestServer {
         Self { running: Some(running) }
     }
 
-    fn running(&self) -> &Running {
+    fn running(&self) -> &Running<C> {
         self.running.as_ref().expect("running until dropped")
     }
 
@@ -120,7 +120,7 @@ impl TestServer {
         self.running().driver()
     }
 
-    pub fn handle(&self) -> Handle {
+    pub fn handle(&self) -> Handle<C> {
         self.running().handle()
     }
 
@@ -155,7 +155,7 @@ impl TestServer {
     }
 }
 
-impl Drop for TestServer {
+impl<C: Send + 'static> Drop for TestServer<C> {
     fn drop(&mut self) {
         let Some(running) = self.running.take() else { return };
         running.handle().stop();
@@ -463,6 +463,16 @@ impl RawClient {
     /// Vanishes with RST instead of FIN.
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Waits until the other end of a pair is closed, behind whatever came before.
+    pub fn expect_closed(stream: &std::os::unix::net::UnixStream) {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = Vec::new();
+        match (&*stream).read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        }
     }
 
     /// Waits until the connection is gone, by FIN or reset, whatever came before.
