@@ -320,7 +320,8 @@ mod tests {
     type Numbers = Mailbox<u32>;
 
     fn mailbox(command_entries: usize, command_bytes_max: usize) -> Numbers {
-        let config = Config { command_entries, command_bytes_max, ..Config::default() };
+        let config =
+            Config::new().command_entries(command_entries).command_bytes_max(command_bytes_max);
         Mailbox::new(&config, Waker::new().unwrap())
     }
 

@@ -32,7 +32,7 @@ impl Server {
             shards: None,
             pin: Pin::Off,
             driver: DriverChoice::Auto,
-            config: Config::default(),
+            config: Config::new(),
         }
     }
 }

@@ -62,7 +62,7 @@ const GROWTH_MAX: u64 = 10;
 #[test]
 fn a_message_costs_no_allocation() {
     let profiler = dhat::Profiler::builder().testing().build();
-    let server = TestServer::start(1, Config::default(), |_| EchoOrPublish);
+    let server = TestServer::start(1, Config::new(), |_| EchoOrPublish);
     let mut clients: Vec<_> = (0..10).map(|_| server.open()).collect();
     for length in [5, 600, 3_000] {
         let request = text(&"e".repeat(length));

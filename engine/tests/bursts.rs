@@ -56,7 +56,7 @@ fn read_burst(client: &mut RawClient, publishers: usize) {
 fn readers_survive_a_burst_of_large_messages() {
     const READERS: usize = 8;
     for publishers in [3, 5] {
-        let server = TestServer::start(1, Config::default(), |_| Room);
+        let server = TestServer::start(1, Config::new(), |_| Room);
         let mut clients: Vec<RawClient> =
             (0..READERS + publishers).map(|_| server.open()).collect();
         for _ in 0..ROUNDS {
@@ -158,12 +158,10 @@ fn expected(script: &[Step]) -> (Vec<usize>, u64) {
 }
 
 fn assert_plays(script: &[Step]) {
-    let config = Config {
-        overflow: Overflow::Drop,
-        write_bytes_mark: LIMIT_BYTES,
-        write_bytes_max: LIMIT_BYTES,
-        ..Config::default()
-    };
+    let config = Config::new()
+        .overflow(Overflow::Drop)
+        .write_bytes_mark(LIMIT_BYTES)
+        .write_bytes_max(LIMIT_BYTES);
     let steps: Arc<[Step]> = script.into();
     let make = move |_| Scripted { script: Arc::clone(&steps) };
     let server = TestServer::start(1, config, make);

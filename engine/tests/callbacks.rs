@@ -189,7 +189,7 @@ fn panics() {
         println!("panic in {callback}");
         let (sender, closes) = channel();
         let make = move |_| Fragile { callback, closes: sender.clone() };
-        let server = TestServer::start(1, Config::default(), make);
+        let server = TestServer::start(1, Config::new(), make);
         let mut bystander = open_at(&server, "/");
         for round in 1..=3 {
             suffer(&server);
@@ -274,7 +274,7 @@ fn every_method_in_every_callback() {
         close: do_all_in_vain,
         ..Acts::default()
     };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let mut subscriber = server.open();
     let mut actor = server.open();
 
@@ -322,7 +322,7 @@ fn every_method_in_every_callback() {
 #[test]
 fn every_method_in_on_open() {
     let acts = Acts { open: do_all, ..Acts::default() };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     let mut first = server.connect();
     first.send(&[handshake(), text("behind it")].concat());
     assert_eq!(first.read_status(), 101);
@@ -339,7 +339,7 @@ fn every_method_in_on_open() {
         },
         ..Acts::default()
     };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let mut client = server.connect();
     client.send(&[handshake(), text("behind it"), close(1000, "")].concat());
     assert_eq!(client.read_status(), 101);
@@ -363,12 +363,8 @@ fn closes_that_cause_closes() {
     };
     // One message fits, a second does not while the first is unsent. The publisher leaves with
     // a reset behind data, which it may take a ping to notice (see `PATIENCE`).
-    let config = Config {
-        write_bytes_max: 250_000,
-        close_timeout_ms: 1_000,
-        ping_interval_ms: 2_000,
-        ..Config::default()
-    };
+    let config =
+        Config::new().write_bytes_max(250_000).close_timeout_ms(1_000).ping_interval_ms(2_000);
     let (server, calls) = recorded(config, acts);
     let subscribers: Vec<RawClient> = (0..SUBSCRIBERS).map(|_| server.open()).collect();
     let mut publisher = server.open();
@@ -412,7 +408,7 @@ fn subscribers_that_come_and_go_within_one_tick() {
         },
         ..Acts::default()
     };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     let mut clients: Vec<RawClient> = (0..6).map(|_| server.open()).collect();
     // Who acts, what is done, and how often it and each other one hears the order.
     let orders: [(usize, &str, usize, usize); 11] = [

@@ -77,7 +77,7 @@ struct Shards {
 
 impl Shards {
     fn start(overflow: Overflow) -> Self {
-        let config = Config { broadcast_entries: 2, overflow, ..Config::default() };
+        let config = Config::new().broadcast_entries(2).overflow(overflow);
         let (opened, opens) = channel();
         let ((blocked, is_blocked), (go_on, goes_on)) = (channel(), channel());
         let goes_on = Arc::new(Mutex::new(goes_on));

@@ -28,7 +28,7 @@ fn error(started: Result<Running, SetupError>) -> SetupError {
 
 /// Whatever came of the failed start: one that can work does.
 fn assert_starts() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     server.assert_serves();
 }
 
@@ -53,10 +53,10 @@ fn addresses_that_are_none() {
 fn two_servers_on_one_port() {
     for shards in [1, 2] {
         // On an address of its own, so that nobody takes the port once it is free.
-        let first = TestServer::start(shards, Config::default(), |_| Echo);
+        let first = TestServer::start(shards, Config::new(), |_| Echo);
         let address = first.addr().to_string();
         for shards in [1, 2] {
-            let config = Config { bind_timeout_ms: 50, ..Config::default() };
+            let config = Config::new().bind_timeout_ms(50);
             let second = builder().listen(&address).shards(shards).config(config);
             let error = error(second.start(|_| Echo));
             assert!(matches!(error, SetupError::AddressInUse { .. }), "{error}");
@@ -84,10 +84,7 @@ fn settings_that_contradict_themselves() {
     let started = [
         start("127.0.0.1:0", 0),
         start("127.0.0.1:0", 100_000),
-        builder()
-            .listen("127.0.0.1:0")
-            .config(Config { message_bytes_max: 0, ..Config::default() })
-            .start(|_| Echo),
+        builder().listen("127.0.0.1:0").config(Config::new().message_bytes_max(0)).start(|_| Echo),
     ];
     for started in started {
         let error = error(started);
@@ -98,7 +95,7 @@ fn settings_that_contradict_themselves() {
 /// Where one handler cannot be made there is no server, and nothing is left of the others.
 #[test]
 fn a_handler_that_cannot_be_made() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     let address = server.addr().to_string();
     server.stop().expect("no shard panics");
     for panicking in [0, 1, 2] {
@@ -109,7 +106,7 @@ fn a_handler_that_cannot_be_made() {
             }
             Echo
         };
-        let config = Config { bind_timeout_ms: 0, ..Config::default() };
+        let config = Config::new().bind_timeout_ms(0);
         let server = builder().listen(&address).shards(3).config(config);
         let error = error(server.start(make));
         assert!(matches!(error, SetupError::ShardPanicked { shard } if shard == panicking));
@@ -188,7 +185,7 @@ fn more_memory_than_there_is() {
         assert!(error.to_string().contains(named), "{error}");
     };
     let connections_max = (1 << 28) - 8;
-    refused(Config { connections_max, ..Config::default() }, "lower connections_max");
+    refused(Config::new().connections_max(connections_max), "lower connections_max");
 }
 
 /// Set in the process of [`outcome`].

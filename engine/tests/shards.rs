@@ -70,7 +70,7 @@ impl Crowd {
         // fewer than two does not happen: at 8 shards once in 10^50.
         const MEMBERS_MAX: usize = 1_000;
         let (tell, told) = channel();
-        let server = TestServer::start(shards, Config::default(), move |_| Room(tell.clone()));
+        let server = TestServer::start(shards, Config::new(), move |_| Room(tell.clone()));
         let mut members: Vec<Member> = Vec::new();
         let mut on_shard = vec![0; shards];
         while on_shard.iter().any(|&members| members < 2) {

@@ -217,7 +217,7 @@ fn actor_with(config: Config) -> (TestShard<Actor>, Notes) {
 }
 
 fn actor() -> (TestShard<Actor>, Notes) {
-    actor_with(Config { ping_interval_ms: 0, idle_timeout_ms: 0, ..Config::default() })
+    actor_with(Config::new().ping_interval_ms(0).idle_timeout_ms(0))
 }
 
 fn told(shard: &mut TestShard<Actor>, client: &mut TestClient, words: &str) -> Vec<String> {
@@ -286,7 +286,7 @@ fn commands_come_behind_the_callback_that_left_them() {
 
 #[test]
 fn commands_are_bounded_and_refusals_counted() {
-    let config = Config { command_entries: 2, ..Config::default() };
+    let config = Config::new().command_entries(2);
     let (mut shard, notes) = actor_with(config);
     let handle = shard.handle();
     let note = |text: &str| handle.command(0, Order::Note(text.into()));
@@ -529,7 +529,7 @@ fn a_body_may_come_in_any_pieces() {
 
 #[test]
 fn a_body_has_a_limit_and_a_deadline() {
-    let config = Config { body_bytes_max: 4, ..Config::default() };
+    let config = Config::new().body_bytes_max(4);
     let (mut shard, _) = actor_with(config);
     for (request, status) in [
         ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 413),

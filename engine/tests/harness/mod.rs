@@ -30,15 +30,13 @@ pub const NEVER_MS: u32 = 600_000;
 
 /// No other deadline than those that a test sets.
 pub fn patient() -> Config {
-    Config {
-        handshake_timeout_ms: NEVER_MS,
-        message_timeout_ms: 0,
-        idle_timeout_ms: 0,
-        ping_interval_ms: 0,
-        write_timeout_ms: 0,
-        close_timeout_ms: NEVER_MS,
-        ..Config::default()
-    }
+    Config::new()
+        .handshake_timeout_ms(NEVER_MS)
+        .message_timeout_ms(0)
+        .idle_timeout_ms(0)
+        .ping_interval_ms(0)
+        .write_timeout_ms(0)
+        .close_timeout_ms(NEVER_MS)
 }
 
 /// The driver that every test runs on: `auto`, `io_uring` or `epoll`, as `RINGWIRE_DRIVER` says;
