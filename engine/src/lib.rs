@@ -22,7 +22,7 @@
 //! `docs/guide.md` in the repository leads through all of it.
 //!
 //! ```no_run
-//! use ringwire::{Conn, Context, Handler, Message, Offer, Request, Server, SetupError, Upgrade};
+//! use ringwire::{Conn, Context, Handler, Message, Offer, Request, Server, ServerError, Upgrade};
 //!
 //! struct Echo;
 //!
@@ -44,7 +44,7 @@
 //!     }
 //! }
 //!
-//! fn main() -> Result<(), SetupError> {
+//! fn main() -> Result<(), ServerError> {
 //!     Server::builder().listen("127.0.0.1:9001").run(|_shard| Echo)
 //! }
 //! ```
@@ -113,7 +113,7 @@ pub use config::{Config, Overflow};
 pub use conn::{Conn, ConnId, InvalidConnId, SendStatus};
 pub use context::Context;
 pub use driver_choice::{DriverChoice, DriverKind, InvalidDriver};
-pub use error::{HandleError, SetupError};
+pub use error::{HandleError, RunError, ServerError, StartError};
 pub use handle::{Handle, Waiting};
 pub use handler::{Gap, Handler, Reply, Upgrade};
 pub use metrics::Metrics;

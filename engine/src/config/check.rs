@@ -1,11 +1,11 @@
 //! Settings that contradict each other are found before a thread is started.
 
 use super::{Config, ENTRIES_CEILING, MESSAGE_BYTES_CEILING, SURPLUS_MAX, TIMEOUT_MS_CEILING};
-use crate::error::SetupError;
+use crate::error::StartError;
 
 impl Config {
     /// Finds a rule that the settings break.
-    pub(crate) fn check(&self) -> Result<(), SetupError> {
+    pub(crate) fn check(&self) -> Result<(), StartError> {
         let rules = [
             (self.handshake_timeout_ms > 0, "handshake_timeout_ms must be above 0"),
             (self.close_timeout_ms > 0, "close_timeout_ms must be above 0"),
@@ -74,7 +74,7 @@ impl Config {
             );
         }
         match rules.into_iter().find(|(holds, _)| !holds) {
-            Some((_, rule)) => Err(SetupError::Config { rule }),
+            Some((_, rule)) => Err(StartError::Config { rule }),
             None => Ok(()),
         }
     }
@@ -124,7 +124,7 @@ mod tests {
             Config::new().ping_interval_ms(1 << 30).pong_timeout_ms(1 << 30),
         ];
         for config in broken {
-            assert!(matches!(config.check(), Err(SetupError::Config { .. })), "{config:?}");
+            assert!(matches!(config.check(), Err(StartError::Config { .. })), "{config:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ringwire::{
     Builder, Config, Conn, Context, DriverChoice, DriverKind, Handle, Handler, Message, Offer,
-    Request, Running, Server, SetupError, ShardStart, Upgrade,
+    Request, RunError, Running, Server, ShardStart, Upgrade,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -146,7 +146,7 @@ impl TestServer {
     }
 
     /// Stops the server and waits for its end.
-    pub fn stop(mut self) -> Result<(), SetupError> {
+    pub fn stop(mut self) -> Result<(), RunError> {
         let running = self.running.take().expect("running until dropped");
         running.handle().stop();
         running.join()
