@@ -56,7 +56,7 @@ impl Handler for SoakHandler {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message.payload().first() {
             Some(b's') => {
-                conn.subscribe("soak");
+                conn.subscribe("soak").unwrap();
             }
             Some(b'p') => conn.publish_all("soak", message),
             _ => {

@@ -119,7 +119,7 @@ impl Handler for CliffHandler {
         let words: Vec<&str> = words.split_whitespace().collect();
         match words[..] {
             ["subscribe", ref topics @ ..] => {
-                let is_done = topics.iter().all(|topic| conn.subscribe(topic));
+                let is_done = topics.iter().all(|topic| conn.subscribe(topic).is_ok());
                 conn.send(if is_done { "subscribed" } else { "refused" });
             }
             ["publish", rounds, bytes, topics] => {

@@ -55,7 +55,7 @@ impl Handler for Broadcast {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        conn.subscribe("everyone");
+        conn.subscribe("everyone").unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {

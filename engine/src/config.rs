@@ -188,8 +188,9 @@ settings! {
     /// shard. Default 65,536: an application that publishes to each of some ten thousand rooms in
     /// one loop finds room for all of it. A command takes memory only while it waits.
     command_entries: usize = 65_536,
-    /// Bytes of the messages in those commands; an empty queue takes one message of any size.
-    /// Default 64 MiB, as for [`broadcast_bytes_max`](Self::broadcast_bytes_max).
+    /// Bytes of the messages in those commands, and of the lists of connections that
+    /// [`send_many`](crate::Context::send_many) sends one to; an empty queue takes one message of any
+    /// size. Default 64 MiB, as for [`broadcast_bytes_max`](Self::broadcast_bytes_max).
     command_bytes_max: usize = 64 << 20,
     /// Timers that the application can have set on a shard
     /// ([`Context::set_timer`](crate::Context::set_timer)). Default 65,536: one for each connection

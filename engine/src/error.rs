@@ -110,3 +110,37 @@ impl fmt::Display for HandleError {
 }
 
 impl std::error::Error for HandleError {}
+
+/// The reason why a connection is not subscribed to a topic. The limits are the application's own
+/// ([`Config`](crate::Config)); a topic that a peer has chosen should be checked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The connection has [`subscriptions_max`](crate::Config::subscriptions_max) topics already.
+    TooMany,
+    /// The name is longer than [`topic_bytes_max`](crate::Config::topic_bytes_max).
+    TooLong,
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooMany => "the connection has as many topics as subscriptions_max allows",
+            Self::TooLong => "the topic's name is longer than topic_bytes_max",
+        })
+    }
+}
+
+impl std::error::Error for SubscribeError {}
+
+/// A shard has as many timers as [`timers_max`](crate::Config::timers_max) allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyTimers;
+
+impl fmt::Display for TooManyTimers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the shard has as many timers as timers_max allows")
+    }
+}
+
+impl std::error::Error for TooManyTimers {}

@@ -62,6 +62,7 @@ struct Readme;
 #[doc = include_str!("../../docs/guide.md")]
 struct Guide;
 
+mod addressees;
 mod app_timers;
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -84,6 +85,7 @@ mod handle;
 mod handler;
 mod in_time;
 mod mailbox;
+mod message;
 mod metrics;
 mod pin;
 mod publish_log;
@@ -110,12 +112,13 @@ mod write_buffer;
 
 pub use app_timers::TimerId;
 pub use config::{Config, Overflow};
-pub use conn::{Conn, ConnId, InvalidConnId, SendStatus};
+pub use conn::{Conn, ConnId, InvalidConnId, SendCounts, SendStatus};
 pub use context::Context;
 pub use driver_choice::{DriverChoice, DriverKind, InvalidDriver};
-pub use error::{HandleError, RunError, ServerError, StartError};
+pub use error::{HandleError, RunError, ServerError, StartError, SubscribeError, TooManyTimers};
 pub use handle::{Handle, Waiting};
 pub use handler::{Gap, Handler, Reply, Upgrade};
+pub use message::AsMessage;
 pub use metrics::Metrics;
 pub use pin::Pin;
 pub use ringwire_proto::{

@@ -28,6 +28,8 @@ pub(crate) enum Command<C> {
     Publish { topic: Arc<str>, frame: Bytes },
     /// Send an encoded frame to one connection, if it is still there.
     Send { key: Key, frame: Bytes },
+    /// Send an encoded frame to several connections, those that are still there.
+    SendMany { keys: Box<[Key]>, frame: Bytes },
     /// Close one connection, if it is still there.
     Close { key: Key, code: CloseCode, reason: Box<str> },
     /// Cut one connection off, if it is still there.
@@ -53,10 +55,16 @@ pub(crate) struct Adopted {
 }
 
 impl<C> Command<C> {
-    /// Bytes of messages in it.
+    /// How many connections it is about, for one that may be about many.
+    pub(crate) fn connections(&self) -> usize {
+        if let Self::SendMany { keys, .. } = self { keys.len() } else { 1 }
+    }
+
+    /// Bytes of messages in it, and of lists of connections.
     fn bytes(&self) -> usize {
         match self {
             Self::Publish { frame, .. } | Self::Send { frame, .. } => frame.len(),
+            Self::SendMany { keys, frame } => frame.len() + size_of_val(&**keys),
             Self::Adopt(adopted) => adopted.leftover.len(),
             Self::Close { .. }
             | Self::Terminate { .. }

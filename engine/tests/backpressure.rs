@@ -58,7 +58,7 @@ impl Handler for Flooder {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        assert!(conn.subscribe("flood"));
+        conn.subscribe("flood").unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
@@ -78,7 +78,9 @@ impl Handler for Flooder {
             }
             ["ping", count] => {
                 let pings = 0..count.parse().unwrap();
-                let taken = pings.filter(|&index| conn.ping(&numbered(index, 8))).count();
+                let taken = pings
+                    .filter(|&index| conn.ping(&numbered(index, 8)) != SendStatus::Dropped)
+                    .count();
                 self.tell(conn, Event::Pinged(taken));
             }
             ["close"] => conn.close(CloseCode::NORMAL, "enough"),
@@ -437,7 +439,7 @@ impl Handler for Belated {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        assert!(conn.subscribe("first"));
+        conn.subscribe("first").unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {

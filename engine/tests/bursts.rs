@@ -26,7 +26,7 @@ impl Handler for Room {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        assert!(conn.subscribe("room"));
+        conn.subscribe("room").unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
@@ -115,7 +115,7 @@ impl Handler for Scripted {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        TOPICS[..2].iter().for_each(|topic| assert!(conn.subscribe(topic)));
+        TOPICS[..2].iter().for_each(|topic| conn.subscribe(topic).unwrap());
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {

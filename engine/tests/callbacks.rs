@@ -68,7 +68,7 @@ impl Handler for Fragile {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Kept) {
-        conn.subscribe("everybody");
+        conn.subscribe("everybody").unwrap();
         state.0.burn("on_open");
     }
 
@@ -213,17 +213,17 @@ fn panics() {
 
 /// Everything a callback can do with an open connection but closing it.
 fn do_all(conn: &mut Conn<'_, harness::recorder::Recorder>) {
-    assert!(conn.subscribe("room"));
-    assert!(conn.subscribe("room"), "subscribed already");
+    conn.subscribe("room").unwrap();
+    conn.subscribe("room").expect("subscribed already");
     conn.publish("room", "to others");
     conn.publish_all("room", "to all");
     assert_eq!(conn.send("direct"), SendStatus::Queued);
     assert!(conn.unsubscribe("room"));
     assert!(!conn.unsubscribe("room"), "not subscribed any more");
     conn.publish_all("room", "to those who stay");
-    assert!(conn.ping(b"are you there?"));
-    assert!(!conn.ping(&[0; 126]), "too long");
-    assert!(conn.subscribe("room"));
+    assert_eq!(conn.ping(b"are you there?"), SendStatus::Queued);
+    assert_eq!(conn.ping(&[0; 126]), SendStatus::Dropped, "too long");
+    conn.subscribe("room").unwrap();
 }
 
 /// What the connection itself gets of [`do_all`], in this order.
@@ -242,8 +242,9 @@ fn expect_as_subscriber(client: &mut RawClient) {
 /// What is left of everything when the connection is closing: publishing.
 fn do_all_in_vain(conn: &mut Conn<'_, harness::recorder::Recorder>) {
     assert_eq!(conn.send("never"), SendStatus::Dropped);
-    assert!(!conn.subscribe("room"));
-    assert!(!conn.ping(b"never"));
+    assert_eq!(conn.subscribe("room"), Ok(()));
+    assert!(!conn.is_subscribed("room"), "it is closing");
+    assert_eq!(conn.ping(b"never"), SendStatus::Dropped);
     conn.close(CloseCode::GOING_AWAY, "never");
     conn.publish("room", "last words");
     conn.publish_all("room", "last words");
@@ -259,7 +260,7 @@ fn expect_last_words(client: &mut RawClient) {
 #[test]
 fn every_method_in_every_callback() {
     let acts = Acts {
-        open: |conn| assert!(conn.subscribe("room")),
+        open: |conn| conn.subscribe("room").unwrap(),
         message: |conn, message| match message.payload() {
             b"all" => do_all(conn),
             // Over the mark: `on_drain` follows.
@@ -356,7 +357,7 @@ fn every_method_in_on_open() {
 fn closes_that_cause_closes() {
     const SUBSCRIBERS: usize = 20;
     let acts = Acts {
-        open: |conn| assert!(conn.subscribe("room")),
+        open: |conn| conn.subscribe("room").unwrap(),
         message: |conn, message| conn.publish("room", message),
         close: |conn| conn.publish("room", &[7; 200_000]),
         ..Acts::default()
@@ -393,13 +394,13 @@ fn closes_that_cause_closes() {
 #[test]
 fn subscribers_that_come_and_go_within_one_tick() {
     let acts = Acts {
-        open: |conn| assert!(conn.subscribe("room")),
+        open: |conn| conn.subscribe("room").unwrap(),
         message: |conn, message| {
             let Message::Text(order) = message else { return };
             for word in order.split(' ') {
                 match word {
                     "leave" => drop(conn.unsubscribe("room")),
-                    "join" => assert!(conn.subscribe("room")),
+                    "join" => conn.subscribe("room").unwrap(),
                     "say" => conn.publish_all("room", order),
                     "close" => conn.close(CloseCode::NORMAL, ""),
                     other => panic!("unexpected: {other}"),

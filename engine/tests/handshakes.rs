@@ -230,7 +230,7 @@ fn headers_of_the_application_cannot_split_the_response() {
 #[test]
 fn half_a_close_right_behind_an_upgrade() {
     let greet = |conn: &mut ringwire::Conn<'_, harness::recorder::Recorder>| {
-        conn.subscribe("all");
+        conn.subscribe("all").unwrap();
         conn.send("welcome");
     };
     let echo = |conn: &mut ringwire::Conn<'_, harness::recorder::Recorder>,

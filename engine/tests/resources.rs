@@ -283,7 +283,7 @@ impl Handler for Subscriber {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        conn.subscribe("everyone");
+        conn.subscribe("everyone").unwrap();
     }
 }
 

@@ -137,7 +137,7 @@ impl Handler for Room {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        assert!(conn.subscribe("room"));
+        conn.subscribe("room").unwrap();
         self.opened.send((conn.shard(), conn.id())).unwrap();
     }
 

@@ -42,7 +42,7 @@ impl Handler for Ordered {
             }
             Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
             Message::Text("join") => {
-                assert!(conn.subscribe("room"));
+                conn.subscribe("room").unwrap();
                 conn.send("joined");
             }
             Message::Text("publish") => conn.publish("room", &[0; 10_000]),

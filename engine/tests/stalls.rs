@@ -44,7 +44,7 @@ impl Handler for Ordered {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("observe") => {
-                assert!(conn.subscribe("closes"));
+                conn.subscribe("closes").unwrap();
                 conn.send("observing");
             }
             Message::Text("fill") => {

@@ -48,7 +48,7 @@ impl Handler for Chat {
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Guest) {
         let Guest { room, nick } = state;
         let shard = conn.shard();
-        conn.subscribe(room);
+        conn.subscribe(room).expect("one topic with a short name is within the limits");
         conn.send(&Notice::Welcome { shard }.to_json());
         conn.publish(room, &Notice::Joined { nick, shard }.to_json());
     }

@@ -83,10 +83,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         }
         // Before the handler is told: what it sends now has no effect, and shall not seem to.
         slot.session.stage = Stage::Dying;
+        slot.session.unsubscribe_all(&mut self.core);
         self.tell_closed(key, code, reason);
         let slot = self.connections.get_mut(key).expect("looked up just before");
         let session = &mut slot.session;
-        session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
         if session.receiving != Receiving::No || session.sending {
             self.driver.shut_down(&session.socket);

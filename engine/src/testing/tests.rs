@@ -72,7 +72,7 @@ impl Handler for Actor {
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, name: &mut String) {
         self.names.insert(name.clone(), conn.id());
-        conn.subscribe("all");
+        conn.subscribe("all").unwrap();
         self.note(format!("open {name}"));
         if name == "panic-open" {
             std::panic::resume_unwind(Box::new("on purpose"));
