@@ -108,13 +108,13 @@ mod tests {
         assert!(is_text("ringwire") && is_text(&text) && is_text(text.clone()));
         assert!(is_text(Cow::Borrowed("ringwire")) && is_text(Cow::<str>::Owned(text.clone())));
         assert!(is_text(text.clone().into_boxed_str()) && is_text(Rc::<str>::from("ringwire")));
-        assert!(is_text(Arc::<str>::from("ringwire")) && is_text(&Arc::new(text)));
-        assert!(is_text(Message::Text("ringwire")) && is_text(&Message::Text("ringwire")));
+        assert!(is_text(Arc::<str>::from("ringwire")) && is_text(Arc::new(text)));
+        assert!(is_text(Message::Text("ringwire")) && is_text(Message::Text("ringwire")));
 
         let bytes = b"ringwire".to_vec();
         assert!(!is_text(b"ringwire") && !is_text(*b"ringwire") && !is_text(&bytes[..]));
         assert!(!is_text(&bytes) && !is_text(bytes.clone()) && !is_text(Arc::new(bytes.clone())));
-        assert!(!is_text(Bytes::from(bytes.clone())) && !is_text(&Bytes::from(bytes.clone())));
+        assert!(!is_text(Bytes::from(bytes.clone())) && !is_text(Bytes::from(bytes.clone())));
         assert!(!is_text(Arc::<[u8]>::from(bytes)) && !is_text(Message::Binary(b"ringwire")));
     }
 }

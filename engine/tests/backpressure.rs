@@ -67,13 +67,13 @@ impl Handler for Flooder {
         match words[..] {
             ["send", count, bytes] => {
                 for index in 0..count.parse().unwrap() {
-                    let status = conn.send(&numbered(index, bytes.parse().unwrap()));
+                    let status = conn.send(numbered(index, bytes.parse().unwrap()));
                     self.tell(conn, Event::Sent(status));
                 }
             }
             ["publish", count, bytes] => {
                 for index in 0..count.parse().unwrap() {
-                    conn.publish("flood", &numbered(index, bytes.parse().unwrap()));
+                    conn.publish("flood", numbered(index, bytes.parse().unwrap()));
                 }
             }
             ["ping", count] => {
@@ -445,7 +445,7 @@ impl Handler for Belated {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         self.called.send(()).unwrap();
         if message == Message::Text("fill") {
-            conn.send(&vec![0; 100_000_000]);
+            conn.send(vec![0; 100_000_000]);
             return;
         }
         wait_until("the other one is reset", || self.is_reset.load(Ordering::Acquire));

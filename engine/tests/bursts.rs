@@ -126,10 +126,10 @@ impl Handler for Scripted {
         for (place, step) in self.script.iter().enumerate() {
             match *step {
                 Step::Send { bytes } => {
-                    conn.send(&numbered(place, bytes));
+                    conn.send(numbered(place, bytes));
                 }
                 Step::Publish { topic, bytes } => {
-                    conn.publish_all(TOPICS[topic], &numbered(place, bytes));
+                    conn.publish_all(TOPICS[topic], numbered(place, bytes));
                 }
             }
         }

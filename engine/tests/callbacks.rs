@@ -264,7 +264,7 @@ fn every_method_in_every_callback() {
         message: |conn, message| match message.payload() {
             b"all" => do_all(conn),
             // Over the mark: `on_drain` follows.
-            b"drain" => assert_eq!(conn.send(&[0; 100_000]), SendStatus::Backpressure),
+            b"drain" => assert_eq!(conn.send([0; 100_000]), SendStatus::Backpressure),
             b"close" => {
                 conn.close(CloseCode::NORMAL, "");
                 do_all_in_vain(conn);
@@ -359,7 +359,7 @@ fn closes_that_cause_closes() {
     let acts = Acts {
         open: |conn| conn.subscribe("room").unwrap(),
         message: |conn, message| conn.publish("room", message),
-        close: |conn| conn.publish("room", &[7; 200_000]),
+        close: |conn| conn.publish("room", [7; 200_000]),
         ..Acts::default()
     };
     // One message fits, a second does not while the first is unsent. The publisher leaves with

@@ -284,7 +284,7 @@ fn a_refused_peer_that_never_stops_sending_is_cut_off() {
 fn resets_are_counted() {
     let acts = Acts {
         message: |conn, message| match message.payload() {
-            b"fill" => drop(conn.send(&vec![0; 30_000_000])),
+            b"fill" => drop(conn.send(vec![0; 30_000_000])),
             _ => drop(conn.send(message)),
         },
         ..Acts::default()

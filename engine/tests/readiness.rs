@@ -126,7 +126,7 @@ fn the_end_right_behind_data() {
 fn half_a_close_behind_a_large_answer() {
     const FILL_BYTES: usize = 8 << 20;
     let message = |conn: &mut Conn<'_, harness::recorder::Recorder>, _: Message<'_>| {
-        conn.send(&vec![7; FILL_BYTES]);
+        conn.send(vec![7; FILL_BYTES]);
     };
     let config = patient().write_bytes_max(2 * FILL_BYTES);
     let (server, calls) = recorded(config, Acts { message, ..Acts::default() });
@@ -192,7 +192,7 @@ fn a_reset_in_every_stage() {
         |conn: &mut Conn<'_, harness::recorder::Recorder>, message: Message<'_>| match message {
             Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
             Message::Text("fill") => {
-                conn.send(&vec![0; 30_000_000]);
+                conn.send(vec![0; 30_000_000]);
             }
             message => {
                 conn.send(message);

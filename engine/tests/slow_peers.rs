@@ -38,14 +38,14 @@ impl Handler for Ordered {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("fill") => {
-                conn.send(&vec![0; FILL_BYTES]);
+                conn.send(vec![0; FILL_BYTES]);
             }
             Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
             Message::Text("join") => {
                 conn.subscribe("room").unwrap();
                 conn.send("joined");
             }
-            Message::Text("publish") => conn.publish("room", &[0; 10_000]),
+            Message::Text("publish") => conn.publish("room", [0; 10_000]),
             message => {
                 conn.send(message);
             }

@@ -48,7 +48,7 @@ impl Handler for Ordered {
                 conn.send("observing");
             }
             Message::Text("fill") => {
-                conn.send(&vec![0; FILL_BYTES]);
+                conn.send(vec![0; FILL_BYTES]);
             }
             Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
             message => {

@@ -56,7 +56,6 @@ pub struct Options {
 
 impl Options {
     /// These settings as the engine's; what no option names keeps the engine's default.
-    #[must_use]
     pub fn config(&self) -> Config {
         let config = Config::new()
             .message_bytes_max(self.max_message)

@@ -90,12 +90,12 @@ impl Handler for Actor {
             ["tell", _, what] => {
                 let id = other(1).expect("a known name");
                 let status = conn.send_to(id, what);
-                conn.send(&format!("{status:?}"));
+                conn.send(format!("{status:?}"));
             }
             ["rename", _, new] => {
                 let id = other(1).expect("a known name");
                 let renamed = conn.state_of(id).map(|state| *state = new.to_owned());
-                conn.send(&format!("{}", renamed.is_some()));
+                conn.send(format!("{}", renamed.is_some()));
             }
             ["close", _] => {
                 let id = other(1).expect("a known name");
@@ -108,12 +108,12 @@ impl Handler for Actor {
             }
             ["open?", _] => {
                 let is_open = conn.is_open(other(1).expect("a known name"));
-                conn.send(&format!("{is_open}"));
+                conn.send(format!("{is_open}"));
             }
             ["topics"] => {
                 let topics = conn.topics().collect::<Vec<_>>().join(",");
                 let is_subscribed = conn.is_subscribed("all");
-                conn.send(&format!("{topics} {is_subscribed}"));
+                conn.send(format!("{topics} {is_subscribed}"));
             }
             ["leave-all"] => assert!(conn.unsubscribe("all")),
             ["timer", ms] => {
@@ -150,7 +150,7 @@ impl Handler for Actor {
     ) {
         self.names.remove(name);
         self.note(format!("close {name} {code}"));
-        conn.publish("all", &format!("{name} left"));
+        conn.publish("all", format!("{name} left"));
     }
 
     fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
