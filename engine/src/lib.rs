@@ -51,8 +51,13 @@
 //!
 //! # What it does not do
 //!
-//! It has no TLS (use a proxy in front), no compression and no HTTP/2. Plain HTTP is one request
-//! without a body per connection.
+//! It has no TLS (use a proxy in front), no compression and no HTTP/2. Bodies of plain requests and
+//! of their responses are whole: there are no streams.
+//!
+//! # Features
+//!
+//! `testing` is a shard in memory, for tests of handlers. `driver`, `sim` and `bench` are for the
+//! tools of the repository and promise no stability.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
