@@ -2,17 +2,21 @@
 //! timers, give commands to shards. It is lent for the time of a callback.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use ringwire_proto::{CloseCode, Message};
+use bytes::Bytes;
+use ringwire_proto::CloseCode;
 
-use crate::conn::{ConnId, SendStatus};
+use crate::conn::{ConnId, SendCounts, SendStatus};
 use crate::connection::connections::Neighbours;
 use crate::connection::slot::{Session, Stage};
 use crate::driver::Key;
-use crate::error::HandleError;
-use crate::handle::Handle;
+use crate::error::{HandleError, TooManyTimers};
+use crate::handle::{Handle, encode};
 use crate::handler::{Handler, Upgrade};
+use crate::message::AsMessage;
+use crate::shard::addressees::Addressees;
 use crate::shard::app_timers::TimerId;
 use crate::shard::core::Core;
 use crate::shard::desk::Desk;
@@ -112,9 +116,9 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Publishes a message to all subscribers of one topic, on every shard.
-    pub fn publish_all<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+    pub fn publish_all(&mut self, topic: &str, message: impl AsMessage) {
         // Those who have left or joined in this callback keep their place in the order.
-        self.core.publish(topic, message.into());
+        self.core.publish(topic, message.as_message());
     }
 
     /// Sends a message to any connection.
@@ -123,20 +127,49 @@ impl<H: Handler> Context<'_, H> {
     /// [`SendStatus::Queued`] means that the shard's queue has taken the message;
     /// [`SendStatus::Dropped`] that the queue was full, which
     /// [`Metrics::commands_refused`](crate::Metrics::commands_refused) counts.
-    pub fn send_to<'m>(&mut self, id: ConnId, message: impl Into<Message<'m>>) -> SendStatus {
-        let message = message.into();
+    #[must_use = "a message to another shard is lost if that shard's queue is full"]
+    pub fn send_to(&mut self, id: ConnId, message: impl AsMessage) -> SendStatus {
+        let message = message.as_message();
         match self.find(id) {
             Named::Here(session, core) => session.send_other(core, message),
             Named::Gone => SendStatus::Gone,
             Named::Elsewhere(shard) => {
-                let frame = crate::handle::encode(message);
-                match self.desk.tell(shard, Command::Send { key: id.key, frame }) {
-                    Ok(()) => SendStatus::Queued,
-                    Err(HandleError::Busy) => SendStatus::Dropped,
-                    Err(_) => SendStatus::Gone,
-                }
+                let frame = encode(message).into();
+                let told = self.desk.tell(shard, Command::Send { key: id.key, frame });
+                SendStatus::of_command(told)
             }
         }
+    }
+
+    /// Sends one message to many connections, as [`send_to`](Self::send_to) does to each. A
+    /// connection that is named twice gets it twice.
+    ///
+    /// The frame is encoded once. The connections of a shard share its memory where that is cheaper
+    /// than a copy: if it is longer than 4 KiB, or if nothing else waits for the peer. Each other
+    /// shard gets one command for up to 512 of its connections, with the same frame. For connections
+    /// that get many messages in common, a [topic](crate::Conn::subscribe) is cheaper still.
+    #[must_use = "a message to another shard is lost if that shard's queue is full"]
+    pub fn send_many(
+        &mut self,
+        ids: impl IntoIterator<Item = ConnId>,
+        message: impl AsMessage,
+    ) -> SendCounts {
+        let frame = Rc::new(encode(message.as_message()));
+        let mut counts = SendCounts::default();
+        let mut addressees = Addressees::default();
+        for id in ids {
+            match self.find(id) {
+                Named::Here(session, core) => counts.add(session.send_shared(core, &frame), 1),
+                Named::Gone => counts.add(SendStatus::Gone, 1),
+                Named::Elsewhere(_) => addressees.add(id),
+            }
+        }
+        if !addressees.is_empty() {
+            let frame = Rc::try_unwrap(frame).unwrap_or_else(|shared| shared.to_vec());
+            let tell = |shard, command| self.desk.tell(shard, command);
+            addressees.send(&Bytes::from(frame), &mut counts, tell);
+        }
+        counts
     }
 
     /// Starts the closing handshake of any connection, as [`Conn::close`](crate::Conn::close) does.
@@ -221,20 +254,26 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Calls [`on_timer`](Handler::on_timer) once, when `delay` is over. `None` if as many timers
-    /// are set as may be ([`timers_max`](crate::Config::timers_max)). A delay of less than a
+    /// Calls [`on_timer`](Handler::on_timer) once, when `delay` is over. A delay of less than a
     /// millisecond is one. It is counted from [`now_ms`](Self::now_ms) on, by the same clock, which
     /// does not know of callbacks that took a second or more.
-    #[must_use = "a timer that could not be set never fires"]
-    pub fn set_timer(&mut self, delay: Duration) -> Option<TimerId> {
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyTimers`] if as many are set as may be
+    /// ([`timers_max`](crate::Config::timers_max)).
+    pub fn set_timer(&mut self, delay: Duration) -> Result<TimerId, TooManyTimers> {
         self.desk.timers.set(self.core.now_ms, delay, false)
     }
 
     /// Calls [`on_timer`](Handler::on_timer) again and again, each time `period` after the one
-    /// before. A shard that is late skips what it has missed and keeps the rhythm. `None` and the
-    /// shortest period are as for [`set_timer`](Self::set_timer).
-    #[must_use = "a timer that could not be set never fires"]
-    pub fn set_interval(&mut self, period: Duration) -> Option<TimerId> {
+    /// before. A shard that is late skips what it has missed and keeps the rhythm. A period of less
+    /// than a millisecond is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_timer`](Self::set_timer).
+    pub fn set_interval(&mut self, period: Duration) -> Result<TimerId, TooManyTimers> {
         self.desk.timers.set(self.core.now_ms, period, true)
     }
 

@@ -160,6 +160,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// All of these bytes.
+    pub(crate) fn whole(bytes: &Rc<Vec<u8>>) -> Self {
+        Self { bytes: Rc::clone(bytes), start: 0, end: bytes.len() as u32 }
+    }
+
     /// The bytes of the range.
     #[inline]
     #[must_use]

@@ -22,7 +22,7 @@
 //! `docs/guide.md` in the repository leads through all of it.
 //!
 //! ```no_run
-//! use ringwire::{Conn, Context, Handler, Message, Offer, Request, Server, SetupError, Upgrade};
+//! use ringwire::{Conn, Context, Handler, Message, Offer, Request, Server, ServerError, Upgrade};
 //!
 //! struct Echo;
 //!
@@ -44,15 +44,20 @@
 //!     }
 //! }
 //!
-//! fn main() -> Result<(), SetupError> {
+//! fn main() -> Result<(), ServerError> {
 //!     Server::builder().listen("127.0.0.1:9001").run(|_shard| Echo)
 //! }
 //! ```
 //!
 //! # What it does not do
 //!
-//! It has no TLS (use a proxy in front), no compression and no HTTP/2. Plain HTTP is one request
-//! without a body per connection.
+//! It has no TLS (use a proxy in front), no compression and no HTTP/2. Bodies of plain requests and
+//! of their responses are whole: there are no streams.
+//!
+//! # Features
+//!
+//! `testing` is a shard in memory, for tests of handlers. `driver`, `sim` and `bench` are for the
+//! tools of the repository and promise no stability.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -77,6 +82,7 @@ mod error;
 mod fanout;
 mod handle;
 mod handler;
+mod message;
 mod metrics;
 mod protocol;
 mod router;
@@ -94,11 +100,12 @@ mod ticket;
 mod transport;
 
 pub use config::{Config, Overflow};
-pub use conn::{Conn, ConnId, InvalidConnId, SendStatus};
+pub use conn::{Conn, ConnId, InvalidConnId, SendCounts, SendStatus};
 pub use context::Context;
-pub use error::{HandleError, SetupError};
+pub use error::{HandleError, RunError, ServerError, StartError, SubscribeError, TooManyTimers};
 pub use handle::{Handle, Waiting};
 pub use handler::{Gap, Handler, Reply, Upgrade};
+pub use message::AsMessage;
 pub use metrics::Metrics;
 pub use ringwire_proto::{
     CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,

@@ -11,6 +11,8 @@
 //! A slot is freed in one place (`Shard::release`), when neither a receive nor a send is in flight.
 //! This file calls neither the handler nor the driver.
 
+use std::rc::Rc;
+
 use bitflags::bitflags;
 use ringwire_proto::{
     BodyReader, CloseCode, HeadScan, Incoming, Message, Outgoing, Role, Unmasked,
@@ -23,7 +25,8 @@ use crate::conn::SendStatus;
 use crate::connection::in_time::InTime;
 use crate::connection::tally::Tally;
 use crate::connection::write_buffer::{FRAME_BYTES_MAX, WriteBuffer};
-use crate::driver::Key;
+use crate::driver::{Key, Run};
+use crate::error::SubscribeError;
 use crate::fanout::publish_log::{Delivery, Part, SealedTick, frames};
 use crate::fanout::topic::{Subscriptions, Topics};
 use crate::shard::core::Core;
@@ -268,6 +271,13 @@ impl<S> Session<S> {
         })
     }
 
+    /// Queues an encoded data frame that others share.
+    pub(crate) fn send_shared(&mut self, core: &mut Core, frame: &Rc<Vec<u8>>) -> SendStatus {
+        self.send_with(core, frame.len(), |session, core| {
+            session.writes.attach(&mut core.pool, Run::whole(frame), session.sending);
+        })
+    }
+
     #[inline]
     fn send_with(
         &mut self,
@@ -438,15 +448,15 @@ impl<S> Session<S> {
         }
     }
 
-    /// Queues the application's ping; `false` if it cannot be sent any more or there is no room.
-    pub(crate) fn ping(&mut self, core: &mut Core, payload: &[u8]) -> bool {
+    /// Queues the application's ping, unless it cannot be sent any more or there is no room.
+    pub(crate) fn ping(&mut self, core: &mut Core, payload: &[u8]) -> SendStatus {
         self.serve_published(core);
         let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
         let is_queued = self.is_served()
             && self.has_room(core, frame_bytes)
             && self.control(core, |outgoing, out| outgoing.ping(out, payload).is_ok());
         self.pings_unanswered = self.pings_unanswered.saturating_add(u16::from(is_queued));
-        is_queued
+        if is_queued { self.note_mark(core) } else { SendStatus::Dropped }
     }
 
     /// Queues a ping of the engine's own. It needs no room: one at most is unanswered.
@@ -590,22 +600,26 @@ impl<S> Session<S> {
         self.mark_dirty(core);
     }
 
-    pub(crate) fn subscribe(&mut self, core: &mut Core, name: &str) -> bool {
-        if !self.is_served() || name.len() > core.config.topic_bytes_max {
-            return false;
+    pub(crate) fn subscribe(&mut self, core: &mut Core, name: &str) -> Result<(), SubscribeError> {
+        if name.len() > core.config.topic_bytes_max {
+            return Err(SubscribeError::TooLong);
+        }
+        if !self.is_served() {
+            return Ok(());
         }
         self.serve_published(core);
         let known = core.topics.find(name);
+        let held = self.subscriptions.as_deref();
+        if known.is_some_and(|topic| held.is_some_and(|held| held.contains(topic))) {
+            return Ok(());
+        }
+        if held.map_or(0, Subscriptions::len) >= core.config.subscriptions_max {
+            return Err(SubscribeError::TooMany);
+        }
         let subscriptions = self.subscriptions.get_or_insert_default();
-        if known.is_some_and(|topic| subscriptions.contains(topic)) {
-            return true;
-        }
-        if subscriptions.len() >= core.config.subscriptions_max {
-            return false;
-        }
         core.topics.subscribe(name, self.key.slot, subscriptions);
         subscriptions.position = core.log.end();
-        true
+        Ok(())
     }
 
     pub(crate) fn unsubscribe(&mut self, core: &mut Core, name: &str) -> bool {

@@ -58,7 +58,7 @@ impl Piece {
                 start: (offset + served_bytes) as u32,
                 end: (offset + self.bytes()) as u32,
             }),
-            Place::Long(bytes) => Part::Shared(whole(bytes)),
+            Place::Long(bytes) => Part::Shared(Run::whole(bytes)),
         }
     }
 }
@@ -327,7 +327,7 @@ impl SealedTick {
                 }
                 Place::Long(bytes) => {
                     self.deliver_short(&mut ranges, &mut delivery);
-                    delivery.parts.push(Part::Shared(whole(bytes)));
+                    delivery.parts.push(Part::Shared(Run::whole(bytes)));
                 }
             }
         }
@@ -358,15 +358,11 @@ impl SealedTick {
                 several.iter().for_each(|range| {
                     gathered.extend_from_slice(&self.short[range.clone()]);
                 });
-                delivery.parts.push(Part::Shared(whole(&gathered.into())));
+                delivery.parts.push(Part::Shared(Run::whole(&gathered.into())));
             }
         }
         ranges.clear();
     }
-}
-
-fn whole(bytes: &Rc<Vec<u8>>) -> Run {
-    Run { bytes: Rc::clone(bytes), start: 0, end: bytes.len() as u32 }
 }
 
 /// The frames in a run, each with its header.
@@ -501,7 +497,7 @@ mod tests {
         for size in sizes {
             append_frame(&mut bytes, Opcode::Text, &vec![b'x'; size]);
         }
-        let run = whole(&bytes.into());
+        let run = Run::whole(&bytes.into());
         let found: Vec<usize> = frames(&run).map(|frame| frame.as_slice().len()).collect();
         assert_eq!(found, sizes.map(|size| size + frame_header_bytes(size)));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::config::Config;
-use crate::error::SetupError;
+use crate::error::StartError;
 use crate::server::descriptors::Descriptors;
 use crate::server::driver_choice::DriverKind;
 use crate::shard::core::Publication;
@@ -15,11 +15,11 @@ use crate::sys::{Publisher, Reader, Waker, broadcast_ring};
 pub(crate) fn make_mailboxes<C>(
     shards: usize,
     config: &Config,
-) -> Result<Arc<[Mailbox<C>]>, SetupError> {
+) -> Result<Arc<[Mailbox<C>]>, StartError> {
     (0..shards)
         .map(|_| Ok(Mailbox::new(config, Waker::new()?)))
         .collect::<Result<_, _>>()
-        .map_err(|source| SetupError::Machine { step: "eventfd", source })
+        .map_err(|source| StartError::Machine { step: "eventfd", source })
 }
 
 /// A ring from each shard to all others.

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::error::SetupError;
+use crate::error::{RunError, ServerError, StartError};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::server::driver_choice::{DriverChoice, DriverKind};
@@ -39,7 +39,7 @@ impl Server {
             shards: None,
             pin: Pin::Off,
             driver: DriverChoice::Auto,
-            config: Config::default(),
+            config: Config::new(),
         }
     }
 }
@@ -103,13 +103,14 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The errors of [`start`](Self::start), and [`SetupError::ShardPanicked`] if a shard panics
-    /// later.
+    /// [`ServerError::Start`] with an error of [`start`](Self::start), and [`ServerError::Run`] with
+    /// one of [`Running::join`].
     pub fn run<H: Handler>(
         self,
         make: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
-    ) -> Result<(), SetupError> {
-        self.start(make)?.join()
+    ) -> Result<(), ServerError> {
+        self.start(make)?.join()?;
+        Ok(())
     }
 
     /// Starts the server. Returns when every handler exists and every shard accepts connections.
@@ -120,12 +121,11 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The reason why the server did not start, with the remedy; [`SetupError::ShardPanicked`] if
-    /// `make` panics. By then all of its threads have ended and its ports are free.
+    /// The reason why the server did not start, with the remedy.
     pub fn start<H: Handler>(
         self,
         make: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
-    ) -> Result<Running<H::Command>, SetupError> {
+    ) -> Result<Running<H::Command>, StartError> {
         self.config.check()?;
         let (shards, cpus) = place_shards(self.shards, &self.pin)?;
         raise_limits();
@@ -133,7 +133,7 @@ impl Builder {
         let local_addrs = groups.iter().map(|group| group[0].local_addr());
         let local_addrs: Vec<SocketAddr> = local_addrs
             .collect::<Result<_, _>>()
-            .map_err(|source| SetupError::Machine { step: "getsockname", source })?;
+            .map_err(|source| StartError::Machine { step: "getsockname", source })?;
         check_queues(&self.config, shards)?;
         let mailboxes = make_mailboxes(shards, &self.config)?;
         let links = join_shards(&mailboxes, &self.config);
@@ -155,13 +155,13 @@ impl Builder {
     }
 
     /// A group of listeners for each address, one of the group for each shard.
-    fn listen_for(&self, shards: usize) -> Result<Vec<Vec<Listener>>, SetupError> {
+    fn listen_for(&self, shards: usize) -> Result<Vec<Vec<Listener>>, StartError> {
         let names = match &self.listen[..] {
             [] => vec![resolve(LISTEN_DEFAULT)?],
             names => names.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?,
         };
         let patience = Duration::from_millis(self.config.bind_timeout_ms.into());
-        listen(&names, shards, patience).map_err(SetupError::from_bind)
+        listen(&names, shards, patience).map_err(StartError::from_bind)
     }
 }
 
@@ -210,14 +210,14 @@ impl<C> Running<C> {
     ///
     /// # Errors
     ///
-    /// [`SetupError::ShardPanicked`] if the `Drop` of a handler panicked, or the engine did (a
-    /// bug, or a kernel out of memory). The other shards were stopped.
-    pub fn join(mut self) -> Result<(), SetupError> {
+    /// [`RunError::ShardPanicked`] if the `Drop` of a handler panicked, or the engine did (a bug, or
+    /// a kernel out of memory). The other shards were stopped.
+    pub fn join(mut self) -> Result<(), RunError> {
         let threads = std::mem::take(&mut self.threads).into_iter().enumerate();
         let panicked: Vec<usize> =
             threads.filter_map(|(shard, thread)| thread.join().is_err().then_some(shard)).collect();
         match panicked.first() {
-            Some(&shard) => Err(SetupError::ShardPanicked { shard }),
+            Some(&shard) => Err(RunError::ShardPanicked { shard }),
             None => Ok(()),
         }
     }
@@ -232,8 +232,8 @@ impl<C> Drop for Running<C> {
 }
 
 /// Every address of a name, each once.
-fn resolve(name: &str) -> Result<Vec<SocketAddr>, SetupError> {
-    let unresolved = |source| SetupError::Address { address: name.to_owned(), source };
+fn resolve(name: &str) -> Result<Vec<SocketAddr>, StartError> {
+    let unresolved = |source| StartError::Address { address: name.to_owned(), source };
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in name.to_socket_addrs().map_err(unresolved)? {
         if !addresses.contains(&address) {
@@ -258,7 +258,7 @@ fn by_shard(groups: Vec<Vec<Listener>>, shards: usize) -> Vec<Vec<Listener>> {
 }
 
 /// Whether the queues between the shards and other threads can be had.
-fn check_queues(config: &Config, shards: usize) -> Result<(), SetupError> {
+fn check_queues(config: &Config, shards: usize) -> Result<(), StartError> {
     // A lone shard has no such ring.
     let rings = if shards == 1 { 0 } else { shards };
     check_memory(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::error::SetupError;
+use crate::error::StartError;
 use crate::server::cpu_quota::cpus_by_quota;
 use crate::sys::allowed_cpus;
 
@@ -36,15 +36,15 @@ pub(crate) const SHARD_THREAD_PREFIX: &str = "ringwire-";
 pub(crate) fn place_shards(
     shards: Option<usize>,
     pin: &Pin,
-) -> Result<(usize, Option<Vec<usize>>), SetupError> {
+) -> Result<(usize, Option<Vec<usize>>), StartError> {
     let allowed = allowed_cpus()
-        .map_err(|source| SetupError::Machine { step: "sched_getaffinity", source })?;
+        .map_err(|source| StartError::Machine { step: "sched_getaffinity", source })?;
     let shards = shards.unwrap_or_else(|| match pin {
         Pin::Cpus(cpus) => cpus.len(),
         Pin::Off | Pin::Auto => shards_by_default(allowed.len(), cpus_by_quota()),
     });
     if !(1..=usize::from(u16::MAX)).contains(&shards) {
-        return Err(SetupError::Config { rule: "shards must be between 1 and 65,535" });
+        return Err(StartError::Config { rule: "shards must be between 1 and 65,535" });
     }
     let cpus = match pin {
         Pin::Off => None,
@@ -54,10 +54,10 @@ pub(crate) fn place_shards(
         }
         Pin::Auto => Some(least_used(allowed, &pinned_threads(), RandomState::new().hash_one(0))),
         Pin::Cpus(cpus) if cpus.len() < shards => {
-            return Err(SetupError::Config { rule: "pin must name a CPU for each shard" });
+            return Err(StartError::Config { rule: "pin must name a CPU for each shard" });
         }
         Pin::Cpus(cpus) if !cpus.iter().all(|cpu| allowed.contains(cpu)) => {
-            return Err(SetupError::Config {
+            return Err(StartError::Config {
                 rule: "pin must name CPUs this process may run on (`taskset -cp PID` lists them)",
             });
         }
@@ -136,7 +136,7 @@ mod tests {
         for (shards, cpus) in [(Some(2), vec![allowed[0]]), (None, vec![]), (None, vec![1_000_000])]
         {
             let error = place_shards(shards, &Pin::Cpus(cpus)).unwrap_err();
-            assert!(matches!(error, SetupError::Config { .. }), "{error}");
+            assert!(matches!(error, StartError::Config { .. }), "{error}");
         }
     }
 }

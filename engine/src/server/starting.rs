@@ -8,7 +8,7 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 
 use crate::config::{Config, DESCRIPTORS_RESERVED, SURPLUS_MAX};
 use crate::connection::connections::Connections;
-use crate::error::{SetupError, io_uring_disabled};
+use crate::error::{StartError, io_uring_disabled};
 use crate::handle::{Handle, become_shard};
 use crate::handler::Handler;
 use crate::server::descriptors::{Descriptors, connections_within};
@@ -95,7 +95,7 @@ struct Part<D: KernelDriver, C> {
 /// How to wake each shard, by index.
 type Doors<D> = Arc<[(Arc<<D as KernelDriver>::Door>, Arc<Waker>)]>;
 
-type Report<D> = (usize, Result<Step<D>, SetupError>);
+type Report<D> = (usize, Result<Step<D>, StartError>);
 
 /// Reports for a shard, also that its thread panics.
 struct Reporter<D: KernelDriver> {
@@ -104,7 +104,7 @@ struct Reporter<D: KernelDriver> {
 }
 
 impl<D: KernelDriver> Reporter<D> {
-    fn report(&self, step: Result<Step<D>, SetupError>) {
+    fn report(&self, step: Result<Step<D>, StartError>) {
         // Nobody listens any more if another shard has failed.
         let _ = self.reports.send((self.shard, step));
     }
@@ -113,7 +113,7 @@ impl<D: KernelDriver> Reporter<D> {
 impl<D: KernelDriver> Drop for Reporter<D> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.report(Err(SetupError::ShardPanicked { shard: self.shard }));
+            self.report(Err(StartError::ShardPanicked { shard: self.shard }));
         }
     }
 }
@@ -131,7 +131,7 @@ pub(crate) fn start_threads<H: Handler, F: Make<H>>(
     plan: Plan<F, H::Command>,
     listeners: Vec<Vec<Listener>>,
     links: Vec<Links<H::Command>>,
-) -> Result<Threads, SetupError> {
+) -> Result<Threads, StartError> {
     let plan = Arc::new(plan);
     if choice != DriverChoice::Epoll {
         match start_on::<H, F, UringDriver>(&plan, listeners, links) {
@@ -159,11 +159,11 @@ type Threads = (DriverKind, Vec<JoinHandle<()>>);
 
 /// A start that has failed: the reason, and what another one may use, unless a shard has had it.
 struct NotStarted<C> {
-    error: SetupError,
+    error: StartError,
     unused: Option<Inputs<C>>,
 }
 
-impl<C> From<NotStarted<C>> for SetupError {
+impl<C> From<NotStarted<C>> for StartError {
     fn from(NotStarted { error, .. }: NotStarted<C>) -> Self {
         error
     }
@@ -195,7 +195,7 @@ impl<D: KernelDriver, C: Send + 'static> Starting<D, C> {
     /// Starts every thread; returns when all of them have opened their drivers.
     fn open<H: Handler<Command = C>, F: Make<H>>(
         plan: &Arc<Plan<F, C>>,
-    ) -> Result<(Self, Doors<D>), SetupError> {
+    ) -> Result<(Self, Doors<D>), StartError> {
         let (report, reports) = channel();
         let mut starting = Self { threads: Vec::new(), signs: Vec::new(), reports };
         let opened = starting.spawn(plan, &report).and_then(|()| starting.await_doors(plan));
@@ -212,7 +212,7 @@ impl<D: KernelDriver, C: Send + 'static> Starting<D, C> {
         &mut self,
         plan: &Arc<Plan<F, C>>,
         report: &Sender<Report<D>>,
-    ) -> Result<(), SetupError> {
+    ) -> Result<(), StartError> {
         for shard in 0..plan.shards {
             let (sign, signs) = channel();
             let plan = Arc::clone(plan);
@@ -220,14 +220,14 @@ impl<D: KernelDriver, C: Send + 'static> Starting<D, C> {
             let thread = ThreadBuilder::new()
                 .name(format!("{SHARD_THREAD_PREFIX}{shard}"))
                 .spawn(move || live(&plan, reporter, &signs))
-                .map_err(|source| SetupError::Machine { step: "starting a thread", source })?;
+                .map_err(|source| StartError::Machine { step: "starting a thread", source })?;
             self.threads.push(thread);
             self.signs.push(sign);
         }
         Ok(())
     }
 
-    fn await_doors<F>(&self, plan: &Plan<F, C>) -> Result<Doors<D>, SetupError> {
+    fn await_doors<F>(&self, plan: &Plan<F, C>) -> Result<Doors<D>, StartError> {
         let mut doors: Vec<Option<D::Door>> = self.threads.iter().map(|_| None).collect();
         self.await_all(|shard, step| match step {
             Step::HasDriver(door) => doors[shard] = Some(door),
@@ -243,7 +243,7 @@ impl<D: KernelDriver, C: Send + 'static> Starting<D, C> {
         doors: &Doors<D>,
         listeners: Vec<Vec<Listener>>,
         links: Vec<Links<C>>,
-    ) -> Result<(), SetupError> {
+    ) -> Result<(), StartError> {
         let mut parts = listeners.into_iter().zip(links);
         self.sign(|| {
             let (listeners, links) = parts.next().expect("as many as shards");
@@ -256,7 +256,7 @@ impl<D: KernelDriver, C: Send + 'static> Starting<D, C> {
     }
 
     /// Waits until every shard has taken its next step.
-    fn await_all(&self, mut took: impl FnMut(usize, Step<D>)) -> Result<(), SetupError> {
+    fn await_all(&self, mut took: impl FnMut(usize, Step<D>)) -> Result<(), StartError> {
         for _ in 0..self.threads.len() {
             // A thread reports each step, an error, or its panic, and lives in between.
             let (shard, step) = self.reports.recv().expect("each thread reports");
@@ -321,7 +321,7 @@ fn live<H: Handler, F: Make<H>, D: KernelDriver>(
     links.driver = D::KIND;
     if let Err(source) = driver.join(listeners, &doors, plan.mailboxes[index].waker()) {
         let step = "watching the listeners";
-        return reporter.report(Err(SetupError::Machine { step, source }));
+        return reporter.report(Err(StartError::Machine { step, source }));
     }
     let handle = plan.handle.clone().on(D::KIND);
     let handler = (plan.make)(ShardStart { index, shards: plan.shards, handle });
@@ -344,22 +344,22 @@ fn live<H: Handler, F: Make<H>, D: KernelDriver>(
 fn open<F, C, D: KernelDriver>(
     plan: &Plan<F, C>,
     shard: usize,
-) -> Result<(D, D::Door), SetupError> {
+) -> Result<(D, D::Door), StartError> {
     if let Some(cpus) = &plan.cpus {
         pin_to(cpus[shard])
-            .map_err(|source| SetupError::Machine { step: "pinning a shard to its CPU", source })?;
+            .map_err(|source| StartError::Machine { step: "pinning a shard to its CPU", source })?;
     }
     let locked_memory = || {
         let needed_bytes = ring_bytes_min(plan.config.ring(), plan.shards);
         locked_memory_bytes_max().map(|limit_bytes| (needed_bytes, limit_bytes))
     };
     let driver = D::open(&plan.ring).map_err(|error| match D::KIND {
-        DriverKind::IoUring => SetupError::from_ring(error, io_uring_disabled(), locked_memory),
-        DriverKind::Epoll => SetupError::from_epoll(error),
+        DriverKind::IoUring => StartError::from_ring(error, io_uring_disabled(), locked_memory),
+        DriverKind::Epoll => StartError::from_epoll(error),
     })?;
     let door = driver
         .door()
-        .map_err(|source| SetupError::Machine { step: "duplicating the ring", source })?;
+        .map_err(|source| StartError::Machine { step: "duplicating the ring", source })?;
     Ok((driver, door))
 }
 
@@ -369,7 +369,7 @@ fn make_shard<H: Handler, F, D: KernelDriver>(
     driver: D,
     handler: H,
     links: Links<H::Command>,
-) -> Result<Shard<H, D>, SetupError> {
+) -> Result<Shard<H, D>, StartError> {
     let _guard = plan.memory.lock();
     let slot_bytes = Connections::<H::State, KernelSocket>::SLOT_BYTES + TimerWheel::SLOT_BYTES;
     check_memory(
@@ -386,9 +386,9 @@ pub(crate) fn check_memory(
     entries: usize,
     entry_bytes: usize,
     what: &'static str,
-) -> Result<(), SetupError> {
+) -> Result<(), StartError> {
     let bytes = entries.saturating_mul(entry_bytes);
-    let refused = |_| SetupError::Memory { what, bytes };
+    let refused = |_| StartError::Memory { what, bytes };
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(refused)
 }
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::error::TooManyTimers;
+
 /// Names a timer of one shard. No later timer of the shard has the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerId(u64);
@@ -33,9 +35,9 @@ impl AppTimers {
         now_ms: u64,
         delay: Duration,
         is_periodic: bool,
-    ) -> Option<TimerId> {
+    ) -> Result<TimerId, TooManyTimers> {
         if self.by_id.len() >= self.timers_max {
-            return None;
+            return Err(TooManyTimers);
         }
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).max(1);
         let id = TimerId(self.next);
@@ -43,7 +45,7 @@ impl AppTimers {
         let at_ms = now_ms.saturating_add(delay_ms);
         self.by_id.insert(id, Timer { at_ms, period_ms: is_periodic.then_some(delay_ms) });
         self.by_time.insert((at_ms, id), ());
-        Some(id)
+        Ok(id)
     }
 
     pub(crate) fn cancel(&mut self, id: TimerId) -> bool {
@@ -121,9 +123,9 @@ mod tests {
         let mut timers = AppTimers::new(1);
         let only = timers.set(0, Duration::ZERO, false).unwrap();
         assert_eq!(timers.next_ms(), Some(1), "not at once, or it would never end");
-        assert_eq!(timers.set(0, MS_10, false), None);
+        assert_eq!(timers.set(0, MS_10, false), Err(TooManyTimers));
         assert!(timers.cancel(only));
-        assert_ne!(timers.set(0, Duration::MAX, false), Some(only));
+        assert_ne!(timers.set(0, Duration::MAX, false), Ok(only));
         assert_eq!(timers.pop_due(u64::MAX - 1), None);
     }
 }

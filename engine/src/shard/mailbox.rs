@@ -29,6 +29,8 @@ pub(crate) enum Command<C> {
     Publish { topic: Arc<str>, frame: Bytes },
     /// Send an encoded frame to one connection, if it is still there.
     Send { key: Key, frame: Bytes },
+    /// Send an encoded frame to several connections, those that are still there.
+    SendMany { keys: Box<[Key]>, frame: Bytes },
     /// Close one connection, if it is still there.
     Close { key: Key, code: CloseCode, reason: Box<str> },
     /// Cut one connection off, if it is still there.
@@ -54,10 +56,16 @@ pub(crate) struct Adopted {
 }
 
 impl<C> Command<C> {
-    /// Bytes of messages in it.
+    /// How many connections it is about, for one that may be about many.
+    pub(crate) fn connections(&self) -> usize {
+        if let Self::SendMany { keys, .. } = self { keys.len() } else { 1 }
+    }
+
+    /// Bytes of messages in it, and of lists of connections.
     fn bytes(&self) -> usize {
         match self {
             Self::Publish { frame, .. } | Self::Send { frame, .. } => frame.len(),
+            Self::SendMany { keys, frame } => frame.len() + size_of_val(&**keys),
             Self::Adopt(adopted) => adopted.leftover.len(),
             Self::Close { .. }
             | Self::Terminate { .. }
@@ -329,7 +337,8 @@ mod tests {
     type Numbers = Mailbox<u32>;
 
     fn mailbox(command_entries: usize, command_bytes_max: usize) -> Numbers {
-        let config = Config { command_entries, command_bytes_max, ..Config::default() };
+        let config =
+            Config::new().command_entries(command_entries).command_bytes_max(command_bytes_max);
         Mailbox::new(&config, Waker::new().unwrap())
     }
 

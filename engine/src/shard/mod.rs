@@ -9,6 +9,7 @@
 
 mod accept;
 mod accepting;
+pub(crate) mod addressees;
 mod adopt;
 pub(crate) mod app_timers;
 mod clock;

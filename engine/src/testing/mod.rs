@@ -55,7 +55,7 @@ impl<H: Handler> TestShard<H> {
     /// Starts a shard with the default settings. `on_start` has run when this returns.
     #[must_use]
     pub fn new(make: impl FnOnce(ShardStart<H::Command>) -> H) -> Self {
-        Self::with_config(Config::default(), make)
+        Self::with_config(Config::new(), make)
     }
 
     /// Starts a shard with these settings.

@@ -72,7 +72,7 @@ impl Handler for Actor {
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, name: &mut String) {
         self.names.insert(name.clone(), conn.id());
-        conn.subscribe("all");
+        conn.subscribe("all").unwrap();
         self.note(format!("open {name}"));
         if name == "panic-open" {
             std::panic::resume_unwind(Box::new("on purpose"));
@@ -90,12 +90,12 @@ impl Handler for Actor {
             ["tell", _, what] => {
                 let id = other(1).expect("a known name");
                 let status = conn.send_to(id, what);
-                conn.send(&format!("{status:?}"));
+                conn.send(format!("{status:?}"));
             }
             ["rename", _, new] => {
                 let id = other(1).expect("a known name");
                 let renamed = conn.state_of(id).map(|state| *state = new.to_owned());
-                conn.send(&format!("{}", renamed.is_some()));
+                conn.send(format!("{}", renamed.is_some()));
             }
             ["close", _] => {
                 let id = other(1).expect("a known name");
@@ -108,12 +108,12 @@ impl Handler for Actor {
             }
             ["open?", _] => {
                 let is_open = conn.is_open(other(1).expect("a known name"));
-                conn.send(&format!("{is_open}"));
+                conn.send(format!("{is_open}"));
             }
             ["topics"] => {
                 let topics = conn.topics().collect::<Vec<_>>().join(",");
                 let is_subscribed = conn.is_subscribed("all");
-                conn.send(&format!("{topics} {is_subscribed}"));
+                conn.send(format!("{topics} {is_subscribed}"));
             }
             ["leave-all"] => assert!(conn.unsubscribe("all")),
             ["timer", ms] => {
@@ -150,7 +150,7 @@ impl Handler for Actor {
     ) {
         self.names.remove(name);
         self.note(format!("close {name} {code}"));
-        conn.publish("all", &format!("{name} left"));
+        conn.publish("all", format!("{name} left"));
     }
 
     fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
@@ -217,7 +217,7 @@ fn actor_with(config: Config) -> (TestShard<Actor>, Notes) {
 }
 
 fn actor() -> (TestShard<Actor>, Notes) {
-    actor_with(Config { ping_interval_ms: 0, idle_timeout_ms: 0, ..Config::default() })
+    actor_with(Config::new().ping_interval_ms(0).idle_timeout_ms(0))
 }
 
 fn told(shard: &mut TestShard<Actor>, client: &mut TestClient, words: &str) -> Vec<String> {
@@ -286,7 +286,7 @@ fn commands_come_behind_the_callback_that_left_them() {
 
 #[test]
 fn commands_are_bounded_and_refusals_counted() {
-    let config = Config { command_entries: 2, ..Config::default() };
+    let config = Config::new().command_entries(2);
     let (mut shard, notes) = actor_with(config);
     let handle = shard.handle();
     let note = |text: &str| handle.command(0, Order::Note(text.into()));
@@ -529,7 +529,7 @@ fn a_body_may_come_in_any_pieces() {
 
 #[test]
 fn a_body_has_a_limit_and_a_deadline() {
-    let config = Config { body_bytes_max: 4, ..Config::default() };
+    let config = Config::new().body_bytes_max(4);
     let (mut shard, _) = actor_with(config);
     for (request, status) in [
         ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 413),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ringwire::{
     Builder, Config, Conn, Context, DriverChoice, DriverKind, Handle, Handler, Message, Offer,
-    Request, Running, Server, SetupError, ShardStart, Upgrade,
+    Request, RunError, Running, Server, ShardStart, Upgrade,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -30,15 +30,13 @@ pub const NEVER_MS: u32 = 600_000;
 
 /// No other deadline than those that a test sets.
 pub fn patient() -> Config {
-    Config {
-        handshake_timeout_ms: NEVER_MS,
-        message_timeout_ms: 0,
-        idle_timeout_ms: 0,
-        ping_interval_ms: 0,
-        write_timeout_ms: 0,
-        close_timeout_ms: NEVER_MS,
-        ..Config::default()
-    }
+    Config::new()
+        .handshake_timeout_ms(NEVER_MS)
+        .message_timeout_ms(0)
+        .idle_timeout_ms(0)
+        .ping_interval_ms(0)
+        .write_timeout_ms(0)
+        .close_timeout_ms(NEVER_MS)
 }
 
 /// The driver that every test runs on: `auto`, `io_uring` or `epoll`, as `RINGWIRE_DRIVER` says;
@@ -148,7 +146,7 @@ impl<C: Send + 'static> TestServer<C> {
     }
 
     /// Stops the server and waits for its end.
-    pub fn stop(mut self) -> Result<(), SetupError> {
+    pub fn stop(mut self) -> Result<(), RunError> {
         let running = self.running.take().expect("running until dropped");
         running.handle().stop();
         running.join()

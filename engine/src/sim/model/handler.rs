@@ -169,7 +169,11 @@ impl ModelHandler {
             'o' => self.publish(conn, commands.next().unwrap_or('a'), 8, Some(client)),
             's' => {
                 let topic = commands.next().unwrap_or('a');
-                if conn.subscribe(topic.encode_utf8(&mut [0; 4])) {
+                let mut name = [0; 4];
+                let name = topic.encode_utf8(&mut name);
+                let subscribed = conn.subscribe(name);
+                assert!(subscribed.is_ok() || !conn.is_subscribed(name));
+                if conn.is_subscribed(name) {
                     let mut model = self.model.borrow_mut();
                     let tenant = model.tenants.entry(client).or_default();
                     tenant.note_unseen();
@@ -201,8 +205,11 @@ impl ModelHandler {
                 tenant.topics.clear();
             }
             'g' => {
-                let is_queued = conn.ping(b"sim");
-                self.check_unsent(conn, client, is_queued, 2 + 3);
+                let status = conn.ping(b"sim");
+                self.check_unsent(conn, client, status != SendStatus::Dropped, 2 + 3);
+                let mut model = self.model.borrow_mut();
+                let tenant = model.tenants.entry(client).or_default();
+                tenant.owes_drain |= status == SendStatus::Backpressure;
             }
             // Without the panic hook: it would print.
             '!' => {
@@ -226,7 +233,9 @@ impl ModelHandler {
         message: Message<'_>,
         payload: String,
     ) {
-        let status = conn.send(message);
+        // Both ways, since they differ in who owns the frame.
+        let is_shared = payload.bytes().map(usize::from).sum::<usize>() % 2 == 0;
+        let status = if is_shared { send_shared(conn, message) } else { conn.send(message) };
         trace!("shard {}: {payload:.20} to client {client}: {status:?}", self.shard);
         let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
         let is_queued = status != SendStatus::Dropped;
@@ -287,5 +296,17 @@ impl ModelHandler {
         } else {
             conn.publish_all(name, payload.as_str());
         }
+    }
+}
+
+/// As [`Conn::send`], through a list of connections.
+fn send_shared(conn: &mut Conn<'_, ModelHandler>, message: Message<'_>) -> SendStatus {
+    let id = conn.id();
+    let counts = conn.send_many([id], message);
+    match (counts.queued, counts.backpressure, counts.dropped, counts.gone) {
+        (1, 0, 0, 0) => SendStatus::Queued,
+        (0, 1, 0, 0) => SendStatus::Backpressure,
+        (0, 0, 1, 0) => SendStatus::Dropped,
+        _ => panic!("one connection, one outcome: {counts:?}"),
     }
 }

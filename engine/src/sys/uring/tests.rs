@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::error::{SetupError, io_uring_disabled};
+use crate::error::{StartError, io_uring_disabled};
 
 /// A ring on this thread; `None` where the kernel refuses io_uring, which then is checked instead.
 /// With `RINGWIRE_DRIVER=io_uring` a refusal is a failure.
@@ -39,7 +39,7 @@ pub(in crate::sys) fn assert_is_refused(error: RingError) {
         ring.submitter().submit()
     });
     assert!(plain.is_err(), "a plain ring works, and the driver does not: {error:?}");
-    let error = SetupError::from_ring(error, io_uring_disabled(), locked_memory);
+    let error = StartError::from_ring(error, io_uring_disabled(), locked_memory);
     assert!(error.is_io_uring_unavailable(), "epoll would not be taken: {error}");
 }
 

@@ -1,5 +1,6 @@
 //! The methods that name nobody, in every callback.
 
+use crate::SendStatus;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ const OF_CONTEXT: [Method; 9] = [
         |_| "",
     ),
     ("command", |at| format!("{:?}", at.cx().command(0, "left".into())), |_| "Ok(())"),
-    ("timer", |at| at.cx().set_timer(Duration::from_millis(3)).is_some().to_string(), |_| "true"),
+    ("timer", |at| at.cx().set_timer(Duration::from_millis(3)).is_ok().to_string(), |_| "true"),
     ("handle", |at| format!("{:?}", at.cx().handle().publish("room", "by a handle")), |_| "Ok(())"),
     (
         "stop",
@@ -73,10 +74,14 @@ const OF_CONN: [Method; 10] = [
             _ => "Dropped",
         },
     ),
-    ("ping", |at| at.conn().ping(b"there?").to_string(), if_open),
-    ("ping too long", |at| at.conn().ping(&[0; 126]).to_string(), |_| "false"),
-    ("subscribe", |at| at.conn().subscribe("hall").to_string(), if_open),
-    ("subscribe again", |at| at.conn().subscribe("room").to_string(), if_open),
+    ("ping", |at| (at.conn().ping(b"there?") != SendStatus::Dropped).to_string(), if_open),
+    (
+        "ping too long",
+        |at| (at.conn().ping(&[0; 126]) != SendStatus::Dropped).to_string(),
+        |_| "false",
+    ),
+    ("subscribe", |at| format!("{:?}", at.conn().subscribe("hall")), |_| "Ok(())"),
+    ("subscribe again", |at| format!("{:?}", at.conn().subscribe("room")), |_| "Ok(())"),
     ("unsubscribe", |at| at.conn().unsubscribe("room").to_string(), if_open),
     ("is_subscribed", |at| at.conn().is_subscribed("room").to_string(), if_open),
     (
@@ -98,7 +103,8 @@ const OF_CONN: [Method; 10] = [
             at.conn().close(CloseCode::NORMAL, "by itself");
             // What follows has no effect.
             at.conn().close(CloseCode::GOING_AWAY, "again");
-            format!("{:?} {}", at.conn().send("too late"), at.conn().subscribe("hall"))
+            let _ = at.conn().subscribe("hall");
+            format!("{:?} {}", at.conn().send("too late"), at.conn().is_subscribed("hall"))
         },
         |_| "Dropped false",
     ),
@@ -195,7 +201,11 @@ fn nothing_comes_behind_terminate() {
         at.conn().terminate();
         let id = at.conn().id();
         assert!(!at.conn().is_open(id));
-        assert!(!at.conn().ping(b"") && !at.conn().subscribe("hall"));
+        assert_eq!(
+            (at.conn().ping(b""), at.conn().subscribe("hall")),
+            (SendStatus::Dropped, Ok(()))
+        );
+        assert!(!at.conn().is_subscribed("hall"));
     });
     for text in ["one", "two", "three"] {
         bench.client("own").send(text);

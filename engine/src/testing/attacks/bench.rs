@@ -157,7 +157,7 @@ impl Handler for Scripted {
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, name: &mut String) {
         self.shared.ids.borrow_mut().insert(name.clone(), conn.id());
-        assert!(conn.subscribe("room"));
+        assert_eq!(conn.subscribe("room"), Ok(()));
         self.shared.called(Callback::Open, name, "", &mut At::Conn(conn));
     }
 
@@ -324,7 +324,7 @@ impl Bench {
             }
             Callback::Message => self.client("own").send("go"),
             Callback::Pong => self.client("own").send_bytes(&[0x8A, 0x80, 0, 0, 0, 0]),
-            Callback::Drain => handle.send(self.id("own"), &[0; 100_000]).unwrap(),
+            Callback::Drain => handle.send(self.id("own"), [0; 100_000]).unwrap(),
             Callback::Gap => {
                 self.shard.shard.lose_publish();
                 // A tick that nothing has brought about.
