@@ -94,6 +94,12 @@ pub enum SendStatus {
 }
 
 impl SendStatus {
+    /// Whether the message is queued: it goes out, unless the connection ends first.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Queued | Self::Backpressure)
+    }
+
     /// What a message to another shard's connection has come to.
     pub(crate) fn of_command(told: Result<(), HandleError>) -> Self {
         match told {
@@ -288,6 +294,18 @@ impl<H: Handler> fmt::Debug for Conn<'_, H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_peer_gets_its_messages_too() {
+        for (status, is_queued) in [
+            (SendStatus::Queued, true),
+            (SendStatus::Backpressure, true),
+            (SendStatus::Dropped, false),
+            (SendStatus::Gone, false),
+        ] {
+            assert_eq!(status.is_queued(), is_queued, "{status:?}");
+        }
+    }
 
     #[test]
     fn an_id_survives_being_text() {

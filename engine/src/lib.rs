@@ -108,8 +108,8 @@ pub use handler::{Gap, Handler, Reply, Upgrade};
 pub use message::AsMessage;
 pub use metrics::Metrics;
 pub use ringwire_proto::{
-    CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
-    is_serialised_origin,
+    CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, accept_for_key,
+    is_same_origin, is_serialised_origin,
 };
 pub use router::{Match, RouteError, Router};
 pub use server::driver_choice::{DriverChoice, DriverKind, InvalidDriver};
