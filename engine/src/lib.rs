@@ -83,6 +83,8 @@ mod forward;
 mod handle;
 mod handler;
 mod in_time;
+mod listen_addr;
+mod listening;
 mod mailbox;
 mod metrics;
 mod pin;
@@ -116,6 +118,7 @@ pub use driver_choice::{DriverChoice, DriverKind, InvalidDriver};
 pub use error::{HandleError, SetupError};
 pub use handle::{Handle, Waiting};
 pub use handler::{Gap, Handler, Reply, Upgrade};
+pub use listen_addr::ListenAddr;
 pub use metrics::Metrics;
 pub use pin::Pin;
 pub use ringwire_proto::{

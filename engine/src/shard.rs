@@ -182,9 +182,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     pub(crate) fn start(&mut self) {
         self.call_shard(|handler, cx| handler.on_start(cx));
-        for listener in 0..self.accepting.len() {
-            self.driver.arm_accept(listener);
-        }
+        self.start_accepting();
     }
 
     /// Submits what is queued, without waiting.
