@@ -242,7 +242,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     fn has_work_left(&self) -> bool {
         let core = &self.core;
-        !(core.outbox.is_empty()
+        // Those that the first submission has brought: who connected before the start.
+        !(self.completions.is_empty()
+            && core.outbox.is_empty()
             && !self.has_deadlines_left
             && !self.is_ending_more()
             && core.failing.is_empty()
