@@ -78,8 +78,9 @@ impl<H: Handler> Context<'_, H> {
         self.desk.handle()
     }
 
-    /// The address of the peer that the callback is about, or `None` in a callback about nobody, or
-    /// if the socket has none any more. Costs a system call (getpeername(2)).
+    /// The address of the peer that the callback is about, or `None` in a callback about nobody, of
+    /// a peer on a Unix socket, or if the socket has none any more. Behind a proxy it is the
+    /// proxy's. Costs a system call (getpeername(2)).
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.others.peer_addr()

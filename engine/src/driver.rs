@@ -347,6 +347,14 @@ pub trait Driver {
         1
     }
 
+    /// Whether other shards accept from the same socket. Who is armed takes his turn: each connection
+    /// wakes the shard that has waited longest, so such a listener is armed for one connection at a
+    /// time ([`arm_accept_once`](Driver::arm_accept_once)). Default: none is.
+    fn is_shared(&self, listener: usize) -> bool {
+        let _ = listener;
+        false
+    }
+
     /// Arms the multishot accept of a listener.
     fn arm_accept(&mut self, listener: usize);
 

@@ -113,6 +113,7 @@ pub use ringwire_proto::{
 };
 pub use router::{Match, RouteError, Router};
 pub use server::driver_choice::{DriverChoice, DriverKind, InvalidDriver};
+pub use server::listen_addr::ListenAddr;
 pub use server::pin::Pin;
 pub use server::shard_start::ShardStart;
 pub use server::{Builder, Running, Server};

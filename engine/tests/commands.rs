@@ -15,7 +15,7 @@ use std::time::Duration;
 use harness::{Echo, PATIENCE, RawClient, ServerFrame, TestServer, builder, own_ip, text};
 use harness::{patient, wait_until};
 use ringwire::{CloseCode, Config, Conn, ConnId, Context, Handle, HandleError, Handler, Message};
-use ringwire::{Metrics, Offer, Request, SendStatus, SetupError, Upgrade};
+use ringwire::{Metrics, Offer, Request, SendStatus, StartError, Upgrade};
 
 /// Runs a future on this thread, which sleeps meanwhile.
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -372,7 +372,7 @@ fn a_start_that_fails_lets_those_go_who_wait() {
         }
         Echo
     });
-    assert!(matches!(started.err(), Some(SetupError::ShardPanicked { shard: 1 })));
+    assert!(matches!(started.err(), Some(StartError::ShardPanicked { shard: 1 })));
     let threads = std::mem::take(&mut *waiting.lock().unwrap_or_else(|lock| lock.into_inner()));
     assert!(threads.len() >= 3);
     for thread in threads {

@@ -13,13 +13,17 @@ use harness::recorder::{Acts, recorded};
 use harness::{Echo, PATIENCE, RawClient, ServerFrame, TestServer, builder, own_ip, text};
 use ringwire::{
     CloseCode, Config, Conn, ConnId, Context, HandleError, Handler, Message, Offer, Pin, Request,
-    Upgrade,
+    Running, Upgrade,
 };
 
 fn assert_echoes(address: SocketAddr) {
     let mut client = RawClient::open(address);
     client.send(&text("hello"));
     assert_eq!(client.read_frame(), ServerFrame::text("hello"));
+}
+
+fn tcp_addresses(running: &Running) -> Vec<SocketAddr> {
+    running.local_addrs().iter().map(|address| address.tcp().expect("TCP")).collect()
 }
 
 #[test]
@@ -31,13 +35,13 @@ fn several_addresses_are_listened_on_by_every_shard() {
     }
     let running = server.start(|_| Echo).expect("three addresses are there");
     assert_eq!(running.local_addrs().len(), 3);
-    assert_eq!(running.local_addr(), running.local_addrs()[0]);
-    for (address, &listening) in addresses.iter().zip(running.local_addrs()) {
+    let listening = tcp_addresses(&running);
+    assert_eq!(running.local_addr(), listening[0]);
+    for (address, &listening) in addresses.iter().zip(&listening) {
         assert_eq!(listening.ip(), *address);
         // Enough that both shards get some.
         (0..16).for_each(|_| assert_echoes(listening));
     }
-    let listening = running.local_addrs().to_vec();
     running.handle().stop();
     running.join().expect("no shard panics");
     assert!(listening.iter().all(|address| TcpStream::connect(address).is_err()));
@@ -47,9 +51,9 @@ fn several_addresses_are_listened_on_by_every_shard() {
 #[test]
 fn a_name_is_listened_on_at_all_of_its_addresses() {
     let running = builder().listen("localhost:0").shards(2).start(|_| Echo).unwrap();
-    let addresses = running.local_addrs();
+    let addresses = tcp_addresses(&running);
     assert!(addresses.iter().all(|address| address.port() == addresses[0].port()));
-    for &address in addresses {
+    for address in addresses {
         assert_echoes(address);
     }
 }

@@ -253,8 +253,9 @@ fn stopping_waits_for_those_that_make_progress() {
     quick.send(&harness::close(1001, ""));
     stopping.join().unwrap().expect("no shard panics");
     let took = start.elapsed();
-    // Without an end to the drain the reader would take minutes.
-    assert!(DRAIN <= took && took < PATIENCE, "it took {took:?}");
+    // The server's clock is coarse. Without an end to the drain the reader would take minutes.
+    let coarse = Duration::from_millis(20);
+    assert!(DRAIN - coarse <= took && took < PATIENCE, "it took {took:?}");
     reading.join().unwrap();
     assert_eq!(mute.read_frame().close_code(), 1001);
     mute.expect_gone();

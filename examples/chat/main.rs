@@ -14,7 +14,8 @@ use line::Line;
 use mimalloc::MiMalloc;
 use notice::Notice;
 use ringwire::{
-    CloseCode, Conn, Context, Handler, Message, Offer, Reply, Request, Response, Upgrade,
+    CloseCode, Conn, Context, Handler, ListenAddr, Message, Offer, Reply, Request, Response,
+    Upgrade,
 };
 use ringwire_examples::{AllowedOrigin, Options, parse, serve_then};
 
@@ -93,7 +94,9 @@ fn main() -> ExitCode {
     let options: Options = parse("Chat rooms with a page at /", "127.0.0.1:8080");
     let origins = options.allow_origin.clone();
     let chat = move |_shard| Chat { origins: origins.clone() };
-    serve_then(&options, chat, |address| {
-        tracing::info!("open http://{address}/ in two tabs of a browser");
+    serve_then(&options, chat, |addresses| {
+        if let Some(address) = addresses.iter().find_map(ListenAddr::tcp) {
+            tracing::info!("open http://{address}/ in two tabs of a browser");
+        }
     })
 }

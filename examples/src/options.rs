@@ -14,10 +14,14 @@ const SIGNALS: &str = "SIGTERM or SIGINT closes every connection in good order a
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Options {
-    /// Address or host name (all of its addresses) to listen on; port 0 picks a free one;
-    /// repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Address or host name (all of its addresses) to listen on, port 0 picks a free one; or a Unix
+    /// socket, `unix:PATH` or `unix:@NAME`; repeatable
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH")]
     pub listen: Vec<String>,
+
+    /// Permissions of the files of Unix sockets, in octal; who may write may connect
+    #[arg(long, value_name = "MODE", default_value = "660", value_parser = parse_mode)]
+    pub unix_mode: u32,
 
     /// Threads, each with its own io_uring or epoll instance [default: one per core, by affinity and
     /// CPU quota]
@@ -65,6 +69,11 @@ impl Options {
         let mark = config.write_bytes_mark.min(self.max_backpressure);
         config.write_bytes_mark(mark)
     }
+}
+
+/// As chmod(1) has it; what makes sense of it, the engine says.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|_| format!("`{text}` is no mode; give one such as 660"))
 }
 
 /// `off`, `auto`, or CPUs and ranges of them with commas between, as taskset(1) has them.
@@ -132,6 +141,7 @@ mod tests {
     fn an_empty_line_asks_for_the_engines_defaults() {
         let options = options("").unwrap();
         assert_eq!(options.listen, ["127.0.0.1:9001"]);
+        assert_eq!(options.unix_mode, 0o660);
         assert_eq!(options.pin, Pin::Off);
         assert_eq!(options.shards, None);
         let defaults = Config::new();
@@ -145,11 +155,12 @@ mod tests {
     #[test]
     fn seconds_become_milliseconds_and_bytes_stay_bytes() {
         let options = options(
-            "--listen localhost:0 --listen [::1]:9 --pin 3,0-1 --shards 3 --driver epoll --max-message 5 --idle-timeout 7 --ping-interval 0 \
+            "--listen localhost:0 --listen unix:/run/a --unix-mode 666 --pin 3,0-1 --shards 3 --driver epoll --max-message 5 --idle-timeout 7 --ping-interval 0 \
              --max-backpressure 9",
         )
         .unwrap();
-        assert_eq!(options.listen, ["localhost:0", "[::1]:9"]);
+        assert_eq!(options.listen, ["localhost:0", "unix:/run/a"]);
+        assert_eq!(options.unix_mode, 0o666);
         assert_eq!(options.pin, Pin::Cpus(vec![3, 0, 1]));
         assert_eq!(options.shards.unwrap().get(), 3);
         assert_eq!(options.driver, DriverChoice::Epoll);
@@ -168,6 +179,8 @@ mod tests {
             "--shards 0",
             "--shards -1",
             "--max-message many",
+            "--unix-mode 888",
+            "--unix-mode rw",
             "--pin on",
             "--driver kqueue",
             "--pin 3-1",

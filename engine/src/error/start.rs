@@ -1,9 +1,10 @@
 //! The reasons why a server does not start.
 
-use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::{fmt, io};
 
-use crate::sys::{BindError, MAPPING_BUFFERS, RING_SETUP, RingError};
+use crate::server::listen_addr::ListenAddr;
+use crate::sys::{BindError, MAPPING_BUFFERS, MadeError, RING_SETUP, RingError};
 
 /// The reason why a server did not start. Each `Display` text names the cause and, where there is
 /// one, the remedy. By then every thread of the server has ended and its ports are free.
@@ -26,18 +27,48 @@ pub enum StartError {
         /// The error of resolving it.
         source: io::Error,
     },
+    /// What stands behind `unix:` in the text given to `listen` cannot be the name of a socket. The
+    /// program has to give another one.
+    UnixName {
+        /// The text given to `listen`.
+        address: String,
+        /// What is wrong with it.
+        rule: &'static str,
+    },
+    /// Two calls of `listen` or `listen_on` ask for the same address, or one for an address that the
+    /// other one's covers, as 0.0.0.0 does. The program has to leave out one of them.
+    ListenedTwice {
+        /// The first of them.
+        address: ListenAddr,
+        /// The second one.
+        other: ListenAddr,
+    },
+    /// The descriptor given to `listen_on` is no listening stream socket. The program has to give
+    /// one.
+    NotListening {
+        /// Its number.
+        descriptor: RawFd,
+        /// What it is instead.
+        reason: &'static str,
+    },
+    /// Something other than a socket is at the path of a Unix socket. It is kept: remove it, or
+    /// choose another path.
+    NotASocket {
+        /// The requested path.
+        address: ListenAddr,
+    },
     /// Another socket listens on the address, and still did after
     /// [`bind_timeout_ms`](crate::Config::bind_timeout_ms). Stop its process, or choose another
     /// port.
     AddressInUse {
         /// The requested address.
-        address: SocketAddr,
+        address: ListenAddr,
     },
     /// The server cannot listen on the address for another reason, which `source` names: the machine
     /// does not have the address, or the user must not use the port.
     Listen {
         /// The requested address.
-        address: SocketAddr,
+        address: ListenAddr,
         /// The kernel's error.
         source: io::Error,
     },
@@ -141,12 +172,43 @@ impl StartError {
         }
     }
 
-    pub(crate) fn from_bind(BindError { address, source }: BindError) -> Self {
-        if source.kind() == io::ErrorKind::AddrInUse {
-            Self::AddressInUse { address }
-        } else {
-            Self::Listen { address, source }
+    pub(crate) fn from_bind(error: BindError) -> Self {
+        match error {
+            BindError::Refused { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                Self::AddressInUse { address }
+            }
+            BindError::Refused { address, source } => Self::Listen { address, source },
+            BindError::NotASocket { address } => Self::NotASocket { address },
+            BindError::Twice { address } => Self::ListenedTwice { other: address.clone(), address },
         }
+    }
+
+    pub(crate) fn from_made(error: MadeError) -> Self {
+        match error {
+            MadeError::Unfit { descriptor, reason } => Self::NotListening { descriptor, reason },
+            MadeError::Refused(source) => {
+                Self::Machine { step: "looking at the socket of listen_on", source }
+            }
+        }
+    }
+}
+
+/// What to do about an address that cannot be listened on.
+fn listen_remedy(address: &ListenAddr, source: &io::Error) -> Option<&'static str> {
+    match (address, source.kind()) {
+        (ListenAddr::Tcp(_), io::ErrorKind::PermissionDenied) => Some(
+            "ports below net.ipv4.ip_unprivileged_port_start (1,024) need CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd)",
+        ),
+        (ListenAddr::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
+            Some("choose an address of this machine (`ip addr` lists them), or 0.0.0.0 for all")
+        }
+        (ListenAddr::Unix(_), io::ErrorKind::NotFound) => {
+            Some("make its folder first (RuntimeDirectory= in systemd)")
+        }
+        (ListenAddr::Unix(_), io::ErrorKind::PermissionDenied) => Some(
+            "give this user the folder (RuntimeDirectory= in systemd), and remove a socket of another user that is there",
+        ),
+        _ => None,
     }
 }
 
@@ -160,13 +222,38 @@ impl fmt::Display for StartError {
         match self {
             Self::Config { rule } => write!(f, "the settings contradict themselves: {rule}"),
             Self::Address { address, source } => {
-                write!(f, "cannot listen on \"{address}\": {source}; give ADDR:PORT, such as 127.0.0.1:9001")
+                write!(f, "cannot listen on \"{address}\": {source}; give ADDR:PORT, such as 127.0.0.1:9001, or unix:PATH")
             }
-            Self::AddressInUse { address } => write!(
+            Self::UnixName { address, rule } => {
+                write!(f, "cannot listen on \"{address}\": {rule}")
+            }
+            Self::ListenedTwice { address, other } if address == other => {
+                write!(f, "cannot listen on {address} twice: name it once")
+            }
+            Self::ListenedTwice { address, other } => write!(
+                f,
+                "cannot listen on both {address} and {other}, as one covers the other: name one of them"
+            ),
+            Self::NotListening { descriptor, reason } => write!(
+                f,
+                "cannot accept from descriptor {descriptor}, which was given to listen_on: it {reason}"
+            ),
+            Self::AddressInUse { address: address @ ListenAddr::Tcp(_) } => write!(
                 f,
                 "cannot listen on {address}: another process or server does; stop it (`ss -ltnp` names it) or choose another port (0 picks a free one)"
             ),
-            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::AddressInUse { address } => write!(
+                f,
+                "cannot listen on {address}: another process or server does; stop it (`ss -lxp` names it) or choose another path"
+            ),
+            Self::NotASocket { address } => write!(
+                f,
+                "cannot listen on {address}: what is there is no socket, and is kept; remove it or choose another path"
+            ),
+            Self::Listen { address, source } => {
+                write!(f, "cannot listen on {address}: {source}")?;
+                listen_remedy(address, source).map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+            }
             Self::Missing => f.write_str(
                 "this kernel has no io_uring (ENOSYS): run Linux 6.1 or newer with CONFIG_IO_URING; some container runtimes and gVisor lack it",
             ),

@@ -1,5 +1,10 @@
 //! Accepting: one accept per listener, and its pause when descriptors run out. Accepted sockets are
 //! admitted in `surplus.rs`, within the limits or beyond them.
+//!
+//! A listener whose socket other shards have too is armed for one connection at a time. Each
+//! connection wakes one shard, and a shard that has taken one is armed anew behind the others, so
+//! they take turns. Such an accept is not cancelled for want of room: the connection it was woken for
+//! would wait, and wake nobody else.
 
 use super::Shard;
 use super::accepting::Accepting;
@@ -8,6 +13,20 @@ use crate::driver::{Driver, Errno};
 use crate::handler::Handler;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
+    pub(super) fn start_accepting(&mut self) {
+        for listener in 0..self.accepting.len() {
+            self.arm_accept(listener);
+        }
+    }
+
+    fn arm_accept(&mut self, listener: usize) {
+        if self.driver.is_shared(listener) {
+            self.driver.arm_accept_once(listener);
+        } else {
+            self.driver.arm_accept(listener);
+        }
+    }
+
     pub(super) fn on_accepted(
         &mut self,
         listener: usize,
@@ -64,7 +83,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
             self.accepting[listener] = Accepting::Armed;
             if self.has_room() {
-                self.driver.arm_accept(listener);
+                self.arm_accept(listener);
+            } else if self.driver.is_shared(listener) && self.others_have_room() {
+                // They take it. Looked at again, because they may be full then.
+                let until_ms = self.core.now_ms + ACCEPT_BACK_OFF_MS;
+                self.accepting[listener] = Accepting::PausedUntil(until_ms);
             } else if self.has_surplus_room() {
                 self.driver.arm_accept_once(listener);
             } else {
@@ -94,7 +117,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// There is no room: what waits to be accepted is taken one by one from now on.
     pub(super) fn hold_accepting_back(&mut self) {
         for listener in 0..self.accepting.len() {
-            if self.accepting[listener] == Accepting::Armed {
+            let is_armed = self.accepting[listener] == Accepting::Armed;
+            if is_armed && !self.driver.is_shared(listener) {
                 self.accepting[listener] = Accepting::Pausing;
                 self.driver.cancel_accept(listener);
             }

@@ -167,9 +167,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     pub(crate) fn start(&mut self) {
         self.call_shard(|handler, cx| handler.on_start(cx));
-        for listener in 0..self.accepting.len() {
-            self.driver.arm_accept(listener);
-        }
+        self.start_accepting();
     }
 
     /// Submits what is queued, without waiting.
@@ -230,7 +228,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     fn has_work_left(&self) -> bool {
         let core = &self.core;
-        !(core.outbox.is_empty()
+        // Those that the first submission has brought: who connected before the start.
+        !(self.completions.is_empty()
+            && core.outbox.is_empty()
             && !self.has_deadlines_left
             && !self.is_ending_more()
             && core.failing.is_empty()

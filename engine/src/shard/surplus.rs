@@ -67,6 +67,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.has_slot() && !self.links.descriptors.is_exhausted()
     }
 
+    /// Whether another shard has room for a connection within the limits, as of its last tick.
+    pub(super) fn others_have_room(&self) -> bool {
+        let connections_max = self.core.config.connections_max as u64;
+        let mailboxes = self.links.mailboxes.iter().enumerate();
+        let mut others = mailboxes.filter(|(shard, _)| *shard != self.links.shard);
+        !self.links.descriptors.is_exhausted()
+            && others.any(|(_, mailbox)| mailbox.connections() < connections_max)
+    }
+
     /// For one beyond them.
     pub(super) fn has_surplus_room(&self) -> bool {
         self.core.surplus.len() + self.waiting.len() < SURPLUS_MAX

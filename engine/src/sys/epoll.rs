@@ -133,8 +133,11 @@ impl EpollDriver {
         for listener in listeners {
             // An accept takes what waits until nothing does.
             listener.set_nonblocking()?;
-            let token = Token::of_listener(self.listeners.len());
-            self.poll.add(listener.as_fd(), token)?;
+            // A shared one is watched while it is armed: else this shard would be told of
+            // connections that it does not take.
+            if !listener.is_shared() {
+                self.poll.add(listener.as_fd(), Token::of_listener(self.listeners.len()))?;
+            }
             self.listeners.push(Listening {
                 listener: Some(listener),
                 accept: Accept::Off,
@@ -263,7 +266,7 @@ impl EpollDriver {
         };
         let more = accept == Accept::Multishot && result.is_ok();
         if !more {
-            listening.accept = Accept::Off;
+            self.disarm_accept(index);
         }
         self.queue_listener(index);
         Some(Completion::Accepted { listener: index, result, more })
@@ -401,10 +404,31 @@ impl EpollDriver {
     }
 
     fn arm_accept_as(&mut self, listener: usize, accept: Accept) {
-        if let Some(listening) = self.listeners.get_mut(listener) {
-            listening.accept = accept;
-            self.queue_listener(listener);
+        let Some(listening) = self.listeners.get_mut(listener) else { return };
+        let Some(socket) = &listening.listener else { return };
+        if socket.is_shared() && listening.accept == Accept::Off {
+            // Behind the other shards, whose turn it is before the next one of this shard.
+            let token = Token::of_listener(listener);
+            if let Err(error) = self.poll.add_shared(socket.as_fd(), token) {
+                let result = Err(Errno(error.raw_os_error().unwrap_or(libc::EIO)));
+                return self.done.push_back(Completion::Accepted { listener, result, more: false });
+            }
         }
+        listening.accept = accept;
+        self.queue_listener(listener);
+    }
+
+    /// Whether it was armed.
+    fn disarm_accept(&mut self, listener: usize) -> bool {
+        let Some(listening) = self.listeners.get_mut(listener) else { return false };
+        let was_armed = std::mem::replace(&mut listening.accept, Accept::Off) != Accept::Off;
+        if was_armed
+            && let Some(socket) = &listening.listener
+            && socket.is_shared()
+        {
+            self.poll.remove(socket.as_fd(), Token::of_listener(listener));
+        }
+        was_armed
     }
 }
 
@@ -419,6 +443,12 @@ impl Driver for EpollDriver {
         self.listeners.len()
     }
 
+    fn is_shared(&self, listener: usize) -> bool {
+        self.listeners
+            .get(listener)
+            .is_some_and(|listening| listening.listener.as_ref().is_some_and(Listener::is_shared))
+    }
+
     fn arm_accept(&mut self, listener: usize) {
         self.arm_accept_as(listener, Accept::Multishot);
     }
@@ -428,8 +458,7 @@ impl Driver for EpollDriver {
     }
 
     fn cancel_accept(&mut self, listener: usize) {
-        let Some(listening) = self.listeners.get_mut(listener) else { return };
-        if std::mem::replace(&mut listening.accept, Accept::Off) != Accept::Off {
+        if self.disarm_accept(listener) {
             let result = Err(Errno::CANCELLED);
             self.done.push_back(Completion::Accepted { listener, result, more: false });
         }
@@ -437,7 +466,7 @@ impl Driver for EpollDriver {
 
     fn close_listener(&mut self, listener: usize) {
         if let Some(listening) = self.listeners.get_mut(listener) {
-            // Epoll forgets what is closed (epoll(7)).
+            // Epoll forgets what is closed (epoll(7)), and does not watch a shared one any more.
             listening.listener = None;
         }
     }

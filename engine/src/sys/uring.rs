@@ -298,11 +298,14 @@ impl UringDriver {
             Operation::Send => Some(self.complete_send(token.key.slot, result)),
             Operation::Fill => Some(self.complete_fill(token.key.slot, result)),
             Operation::Accept => {
+                let listener = token.key.slot as usize;
                 let result = errno_or(result).map(|fd| {
                     // SAFETY: the kernel has just made this descriptor for this completion.
-                    KernelSocket(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+                    let socket = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+                    let listener = self.listeners[listener].as_ref();
+                    listener.expect("closed when its accept is over").prepare(&socket);
+                    KernelSocket(socket)
                 });
-                let listener = token.key.slot as usize;
                 Some(Completion::Accepted { listener, result, more: cqueue::more(flags) })
             }
             Operation::Wake => {
@@ -387,6 +390,10 @@ impl Driver for UringDriver {
 
     fn listeners(&self) -> usize {
         self.listeners.len()
+    }
+
+    fn is_shared(&self, listener: usize) -> bool {
+        self.listeners.get(listener).is_some_and(|l| l.as_ref().is_some_and(Listener::is_shared))
     }
 
     fn arm_accept(&mut self, listener: usize) {
