@@ -5,11 +5,18 @@
 //! back with their completion. Received bytes are borrowed with a [`Lease`], which goes back by
 //! [`Driver::recycle`]. This file contains no system call and knows nothing of frames.
 
+mod errno;
+mod token;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::SystemTime;
+
+pub use self::errno::{ConnectionError, Errno};
+pub use self::token::SLOTS_MAX;
+pub(crate) use self::token::{Operation, Token};
 
 #[cfg(feature = "driver")]
 pub use crate::sys::{
@@ -23,74 +30,6 @@ pub struct Key {
     pub slot: u32,
     /// Differs between any two tenants of a shard's slots (until 2³² have come and gone).
     pub generation: u32,
-}
-
-/// Slots a token can name: 28 bits.
-pub const SLOTS_MAX: usize = 1 << 28;
-
-/// What an operation is, in the low four bits of its `user_data`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Operation {
-    Accept = 1,
-    Receive = 2,
-    Send = 3,
-    Cancel = 4,
-    Close = 5,
-    Wake = 6,
-    /// A message to the ring of another shard, which takes the place of the slot.
-    Rouse = 7,
-    /// A receive into a buffer of its own.
-    Fill = 8,
-}
-
-/// `user_data` of every operation: operation (4 bits), slot (28), generation (32).
-/// Never a pointer, so a completion can at worst be ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) operation: Operation,
-    pub(crate) key: Key,
-}
-
-impl Token {
-    pub(crate) const fn new(operation: Operation, key: Key) -> Self {
-        Self { operation, key }
-    }
-
-    /// For operations that belong to the shard and not to a slot.
-    pub(crate) const fn of_shard(operation: Operation) -> Self {
-        Self::new(operation, Key { slot: 0, generation: 0 })
-    }
-
-    /// Of a listener, whose index stands in the place of the slot.
-    pub(crate) const fn of_listener(index: usize) -> Self {
-        Self::new(Operation::Accept, Key { slot: index as u32, generation: 0 })
-    }
-
-    pub(crate) const fn encode(self) -> u64 {
-        assert!((self.key.slot as usize) < SLOTS_MAX);
-        ((self.key.generation as u64) << 32) | ((self.key.slot as u64) << 4) | self.operation as u64
-    }
-
-    /// # Panics
-    ///
-    /// If the kernel returns a `user_data` that was never given to it.
-    pub(crate) fn decode(user_data: u64) -> Self {
-        let operation = match user_data & 0xF {
-            1 => Operation::Accept,
-            2 => Operation::Receive,
-            3 => Operation::Send,
-            4 => Operation::Cancel,
-            5 => Operation::Close,
-            6 => Operation::Wake,
-            7 => Operation::Rouse,
-            8 => Operation::Fill,
-            _ => panic!("the kernel completed an operation this ring never queued: {user_data:#x}"),
-        };
-        let slot = (user_data >> 4) as u32 & (SLOTS_MAX as u32 - 1);
-        let generation = (user_data >> 32) as u32;
-        Self { operation, key: Key { slot, generation } }
-    }
 }
 
 /// A receive buffer the kernel has filled and the shard now holds.
@@ -170,83 +109,6 @@ impl Run {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[self.start as usize..self.end as usize]
-    }
-}
-
-/// An error number of the kernel (`errno`), without a sign.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Errno(pub i32);
-
-impl Errno {
-    /// No receive buffer was free: no fault of the connection.
-    pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
-    /// The operation was cancelled.
-    pub const CANCELLED: Self = Self(libc::ECANCELED);
-
-    /// Whether accepting failed because of the one connection that was next, which says
-    /// nothing about those behind it (accept(2): `ECONNABORTED`, `EPROTO`, `EPERM`).
-    #[must_use]
-    pub fn is_of_one_connection(self) -> bool {
-        matches!(self.0, libc::ECONNABORTED | libc::EPROTO | libc::EPERM)
-    }
-
-    /// Whether accepting failed for want of descriptors or memory, which passes with time
-    /// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
-    #[must_use]
-    pub fn is_exhaustion(self) -> bool {
-        matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
-    }
-}
-
-/// Why a receive or a send failed, as an operator would sort it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionError {
-    /// The peer has reset the connection, or is gone (`ECONNRESET`, `EPIPE`, `ENOTCONN`,
-    /// `ECONNABORTED`).
-    Reset,
-    /// The peer's machine has not answered in time (`ETIMEDOUT`).
-    TimedOut,
-    /// There is no way to the peer (`EHOSTUNREACH`, `ENETUNREACH`, `ENETDOWN`,
-    /// `EHOSTDOWN`, `ENONET`).
-    Unreachable,
-    /// This machine is short of memory (`ENOMEM`, `ENOBUFS`).
-    OutOfMemory,
-    /// The operation was ended by ourselves (`ECANCELED`).
-    Cancelled,
-    /// Anything else.
-    Other,
-}
-
-impl Errno {
-    /// What it says of a connection.
-    #[must_use]
-    pub fn connection_error(self) -> ConnectionError {
-        match self.0 {
-            libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ECONNABORTED => {
-                ConnectionError::Reset
-            }
-            libc::ETIMEDOUT => ConnectionError::TimedOut,
-            libc::EHOSTUNREACH
-            | libc::ENETUNREACH
-            | libc::ENETDOWN
-            | libc::EHOSTDOWN
-            | libc::ENONET => ConnectionError::Unreachable,
-            libc::ENOMEM | libc::ENOBUFS => ConnectionError::OutOfMemory,
-            libc::ECANCELED => ConnectionError::Cancelled,
-            _ => ConnectionError::Other,
-        }
-    }
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -459,36 +321,3 @@ pub const COMPLETIONS_PER_TICK_MAX: usize = 512;
 /// their answers while the rest is still being worked on, and what is worked on stays in the
 /// cache. 64 KiB: a quarter of a small second-level cache.
 pub const RECEIVED_BYTES_PER_TICK_MAX: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_survives_the_kernel() {
-        let operations = [
-            Operation::Accept,
-            Operation::Receive,
-            Operation::Send,
-            Operation::Cancel,
-            Operation::Close,
-            Operation::Wake,
-            Operation::Rouse,
-            Operation::Fill,
-        ];
-        for operation in operations {
-            for slot in [0, 1, 77, SLOTS_MAX as u32 - 1] {
-                for generation in [0, 1, u32::MAX] {
-                    let token = Token::new(operation, Key { slot, generation });
-                    assert_eq!(Token::decode(token.encode()), token);
-                }
-            }
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "never queued")]
-    fn an_unknown_user_data_is_a_broken_assumption() {
-        Token::decode(0);
-    }
-}

@@ -1,17 +1,18 @@
 //! How other threads reach a running server. Every call puts a command into a shard's bounded
 //! queue. The shard's thread executes it.
 
+mod waiting;
+
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
 use socket2::SockRef;
 
+pub use self::waiting::Waiting;
 use crate::conn::{ConnId, SendCounts, SendStatus};
 use crate::error::HandleError;
 use crate::message::AsMessage;
@@ -296,90 +297,6 @@ impl<C> std::fmt::Debug for Handle<C> {
     }
 }
 
-/// The calls of a [`Handle`] that wait while a shard's queue is full: those whose names end in
-/// `_blocking` on a thread, the others in a task of any executor. On a shard's thread, in a callback
-/// or in what makes the handler, all of them are [`HandleError::OnShard`]: it could wait for itself.
-///
-/// A command of one thread, or of one task, is queued before its next one. A shard that never takes
-/// commands again, because a callback does not return, is waited for as long.
-#[derive(Clone, Copy, Debug)]
-pub struct Waiting<'h, C> {
-    handle: &'h Handle<C>,
-}
-
-impl<C> Waiting<'_, C> {
-    /// [`Handle::publish`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// [`HandleError::Stopped`]; [`HandleError::OnShard`] in a callback, where waiting for a shard
-    /// could last for ever.
-    pub fn publish_blocking(
-        &self,
-        topic: &str,
-        message: impl AsMessage,
-    ) -> Result<(), HandleError> {
-        let (mailbox, command) = self.handle.publication(topic, message.as_message());
-        push_blocking(mailbox, command)
-    }
-
-    /// [`Handle::send`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`publish_blocking`](Self::publish_blocking), and [`HandleError::OtherServer`].
-    pub fn send_blocking(&self, id: ConnId, message: impl AsMessage) -> Result<(), HandleError> {
-        let frame = encode(message.as_message()).into();
-        push_blocking(self.handle.mailbox(id)?, Command::Send { key: id.key, frame })
-    }
-
-    /// [`Handle::command`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`publish_blocking`](Self::publish_blocking).
-    ///
-    /// # Panics
-    ///
-    /// If there is no such shard.
-    pub fn command_blocking(&self, shard: usize, command: C) -> Result<(), HandleError> {
-        push_blocking(&self.handle.mailboxes[shard], Command::Custom(command))
-    }
-
-    /// [`Handle::publish`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`publish_blocking`](Self::publish_blocking).
-    pub async fn publish(&self, topic: &str, message: impl AsMessage) -> Result<(), HandleError> {
-        let (mailbox, command) = self.handle.publication(topic, message.as_message());
-        push(mailbox, command).await
-    }
-
-    /// [`Handle::send`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`send_blocking`](Self::send_blocking).
-    pub async fn send(&self, id: ConnId, message: impl AsMessage) -> Result<(), HandleError> {
-        let frame = encode(message.as_message()).into();
-        push(self.handle.mailbox(id)?, Command::Send { key: id.key, frame }).await
-    }
-
-    /// [`Handle::command`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`publish_blocking`](Self::publish_blocking).
-    ///
-    /// # Panics
-    ///
-    /// If there is no such shard.
-    pub async fn command(&self, shard: usize, command: C) -> Result<(), HandleError> {
-        push(&self.handle.mailboxes[shard], Command::Custom(command)).await
-    }
-}
-
 thread_local! {
     static IS_SHARD: Cell<bool> = const { Cell::new(false) };
 }
@@ -395,33 +312,6 @@ fn prepare(socket: &OwnedFd) {
     let socket = SockRef::from(socket);
     let _ = socket.set_nonblocking(false);
     let _ = socket.set_tcp_nodelay(true);
-}
-
-fn push_blocking<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {
-    if IS_SHARD.get() {
-        return Err(HandleError::OnShard);
-    }
-    mailbox.push_waiting(command)
-}
-
-async fn push<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {
-    let mut command = Some(command);
-    poll_fn(|cx| {
-        // Whoever blocks a callback on this would wait for the shard that it blocks.
-        if IS_SHARD.get() {
-            return Poll::Ready(Err(HandleError::OnShard));
-        }
-        let taken = command.take().expect("a task polls no longer than it waits");
-        match mailbox.poll_push(taken, cx) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(refused) if refused.error == HandleError::Busy => {
-                command = Some(refused.command);
-                Poll::Pending
-            }
-            Err(refused) => Poll::Ready(Err(refused.error)),
-        }
-    })
-    .await
 }
 
 /// The frame of a message, in memory of its own.

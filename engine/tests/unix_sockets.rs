@@ -52,10 +52,10 @@ impl Handler for Shards {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("shard") => {
-                conn.send(&conn.shard().to_string());
+                conn.send(conn.shard().to_string());
             }
             Message::Text("peer") => {
-                conn.send(&format!("{:?}", conn.peer_addr()));
+                conn.send(format!("{:?}", conn.peer_addr()));
             }
             Message::Text("block") => {
                 self.blocked.send(()).expect("the test waits");
@@ -63,7 +63,7 @@ impl Handler for Shards {
                 go_on.recv_timeout(PATIENCE).expect("the test lets it go on");
             }
             Message::Text("fill") => {
-                conn.send(&vec![0; 30_000_000]);
+                conn.send(vec![0; 30_000_000]);
             }
             message => {
                 conn.send(message);
@@ -173,7 +173,7 @@ fn a_shard_that_stands_still_leaves_connections_to_the_others() {
 #[test]
 fn a_full_shard_leaves_connections_to_the_others() {
     let folder = Folder::new();
-    let running = start(&folder, 2, Config { connections_max: 5, ..patient() });
+    let running = start(&folder, 2, patient().connections_max(5));
     let mut clients: Vec<RawClient> =
         (0..10).map(|_| RawClient::open_unix(&folder.addr())).collect();
     let mut refused = RawClient::connect_unix(&folder.addr());
@@ -231,7 +231,7 @@ fn error(text: String, config: Config) -> StartError {
 
 #[test]
 fn paths_that_cannot_be_listened_on() {
-    let impatient = || Config { bind_timeout_ms: 50, ..Config::default() };
+    let impatient = || Config::default().bind_timeout_ms(50);
     let folder = Folder::new();
     for name in ["", "@", &"p".repeat(108)] {
         let error = error(format!("unix:{name}"), impatient());
@@ -357,7 +357,7 @@ fn a_thousand_are_told_that_the_server_stops() {
 #[test]
 fn backpressure() {
     let folder = Folder::new();
-    let config = Config { write_bytes_max: 64 << 20, ..patient() };
+    let config = patient().write_bytes_max(64 << 20);
     let running = start(&folder, 1, config);
     let mut client = RawClient::open_unix(&folder.addr());
     client.send(&[text("fill"), text("behind")].concat());
@@ -373,13 +373,13 @@ fn backpressure() {
 fn peers_that_are_silent_or_read_nothing() {
     let folder = Folder::new();
     let deadlines: [(Config, &str, u16); 3] = [
-        (Config { idle_timeout_ms: 200, ..patient() }, "", 1001),
-        (Config { ping_interval_ms: 100, pong_timeout_ms: 200, ..patient() }, "", 1011),
-        (Config { write_timeout_ms: 200, ..patient() }, "fill", 1006),
+        (patient().idle_timeout_ms(200), "", 1001),
+        (patient().ping_interval_ms(100).pong_timeout_ms(200), "", 1011),
+        (patient().write_timeout_ms(200), "fill", 1006),
     ];
     for (config, says, code) in deadlines {
         println!("to be closed with {code}");
-        let running = start(&folder, 1, Config { close_timeout_ms: NEVER_MS, ..config });
+        let running = start(&folder, 1, config.close_timeout_ms(NEVER_MS));
         let mut client = RawClient::open_unix(&folder.addr());
         if !says.is_empty() {
             client.send(&text(says));
@@ -402,14 +402,12 @@ fn peers_that_are_silent_or_read_nothing() {
 #[test]
 fn a_slow_peer_that_reads_on() {
     let folder = Folder::new();
-    let config = Config {
-        write_timeout_ms: 1_000,
-        write_rate_bytes_min: 10_000,
-        ping_interval_ms: 500,
-        pong_timeout_ms: 1_000,
-        idle_timeout_ms: 1_500,
-        ..patient()
-    };
+    let config = patient()
+        .write_timeout_ms(1_000)
+        .write_rate_bytes_min(10_000)
+        .ping_interval_ms(500)
+        .pong_timeout_ms(1_000)
+        .idle_timeout_ms(1_500);
     let running = start(&folder, 1, config);
     let mut client = RawClient::open_unix(&folder.addr());
     client.send(&text("fill"));

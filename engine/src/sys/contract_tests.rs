@@ -2,6 +2,7 @@
 //! What only one of them does is in its own tests.
 
 mod accepting;
+mod ending;
 mod receiving;
 mod sending;
 mod waking;
