@@ -323,16 +323,19 @@ impl World {
         }
     }
 
-    /// Nobody does anything for long but those who read without a pause, and now and then somebody
-    /// speaks. Every shard wakes up when it should.
+    /// Nobody does anything for long but those who read without a pause, and now and then some
+    /// speak. Every shard wakes up when it should.
     fn wait_long(&mut self) {
         const STEP_MS: u64 = 50;
         for _ in 0..JUMP_MS / STEP_MS {
             self.pass_time(STEP_MS);
             self.clients.iter_mut().for_each(Client::go_on_reading);
-            if !self.clients.is_empty() && self.dice.chance(20) {
-                let client = self.dice.below(self.clients.len());
-                self.clients[client].speak_up();
+            if self.dice.chance(15) {
+                for client in &mut self.clients {
+                    if self.dice.chance(40) {
+                        client.speak_up();
+                    }
+                }
             }
             for shard in 0..self.shards.len() {
                 self.tick(shard);
@@ -400,7 +403,7 @@ fn draw_config(dice: &Dice) -> Config {
         control_frames_burst_max: *dice.pick(&[100, 1_000]),
         drain_timeout_ms: 4_000,
         // More than a polite client can have under way when it sees our Close.
-        drain_bytes_max: 100_000,
+        drain_bytes_max: 60_000,
         message_bytes_max: 1_500,
         write_bytes_mark: write_bytes_max / 3,
         write_bytes_max,
