@@ -186,14 +186,6 @@ impl Client {
         }
     }
 
-    /// Says something, and does not listen.
-    pub(super) fn speak_up(&mut self) {
-        self.note_network();
-        self.speak();
-        let out = std::mem::take(&mut self.out);
-        self.put(&out);
-    }
-
     /// Everything it still has to write and to read.
     pub(super) fn catch_up(&mut self) {
         self.note_network();

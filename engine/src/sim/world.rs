@@ -1,18 +1,20 @@
 //! One world: its shards and clients, the order in which they are stepped, and the checks.
 
+mod limits;
 mod rest;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::client::{Client, HANDSHAKE_TIMEOUT_MS, Manners};
+use self::limits::{IDLE_TIMEOUT_MS, draw_config};
+use super::client::{Client, Manners};
 use super::dice::Dice;
 use super::driver::{Order, SimDriver};
 use super::kernel::Kernel;
 use super::model::{Model, ModelHandler, SharedModel};
 use super::wire::{Faults, SharedWire};
-use crate::config::{Config, Overflow, TickLimits};
+use crate::config::{Overflow, TickLimits};
 use crate::driver::Wait;
 use crate::handle::Handle;
 use crate::mailbox::Mailbox;
@@ -81,7 +83,6 @@ const JUMP_MS: u64 = 9_000;
 const STAND_STILL_MS: u64 = 9_000;
 /// Below the shortest deadline of a run (1,000 ms) by what a frame may take on its way to a client.
 const DEADLINE_MS_MIN: u64 = 700;
-const IDLE_TIMEOUT_MS: u64 = 6_000;
 
 impl World {
     pub(super) fn new(dice: Dice) -> Self {
@@ -384,38 +385,5 @@ impl World {
         let client = &self.clients[number];
         let is_late = client.may_time_out(reason, IDLE_TIMEOUT_MS);
         assert!(is_late, "client {number}: {reason}, and it had done all it had to");
-    }
-}
-
-/// Small limits, so that every one of them is met.
-fn draw_config(dice: &Dice) -> Config {
-    let write_bytes_max = dice.between(600, 4_000);
-    Config {
-        handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS as u32,
-        message_timeout_ms: 3_000,
-        idle_timeout_ms: *dice.pick(&[0, IDLE_TIMEOUT_MS as u32]),
-        ping_interval_ms: *dice.pick(&[0, 1_500]),
-        pong_timeout_ms: 1_000,
-        // Before the drain is over, and behind it.
-        close_timeout_ms: *dice.pick(&[1_500, 6_000]),
-        write_timeout_ms: *dice.pick(&[0, 1_500]),
-        write_rate_bytes_min: *dice.pick(&[0, 10]),
-        control_frames_burst_max: *dice.pick(&[100, 1_000]),
-        drain_timeout_ms: 4_000,
-        // More than a polite client can have under way when it sees our Close.
-        drain_bytes_max: 60_000,
-        message_bytes_max: 1_500,
-        write_bytes_mark: write_bytes_max / 3,
-        write_bytes_max,
-        forward_bytes_min: *dice.pick(&[0, 20, 10_000]),
-        // One buffer may go out at a time: the simulated kernel has two at least.
-        receive_buffers_max: 4,
-        overflow: *dice.pick(&[Overflow::Close, Overflow::Close, Overflow::Drop]),
-        connections_max: *dice.pick(&[3, 64]),
-        subscriptions_max: *dice.pick(&[2, 8]),
-        broadcast_entries: *dice.pick(&[2, 16, 128]),
-        broadcast_bytes_max: *dice.pick(&[800, 100_000]),
-        command_entries: *dice.pick(&[2, 64]),
-        ..Config::default()
     }
 }

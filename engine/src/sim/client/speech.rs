@@ -18,6 +18,14 @@ impl Client {
         self.command();
     }
 
+    /// Says something, and does not listen.
+    pub(in crate::sim) fn speak_up(&mut self) {
+        self.note_network();
+        self.speak();
+        let out = std::mem::take(&mut self.out);
+        self.put(&out);
+    }
+
     /// A numbered message with one to four commands, whole or in fragments.
     pub(super) fn command(&mut self) {
         const COMMANDS: [&str; 27] = [
