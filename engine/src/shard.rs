@@ -251,7 +251,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             && core.dirty.is_empty()
             && core.log.is_empty()
             && self.desk.own() == 0
-            && !self.desk.has_answers())
+            && !self.desk.has_answers()
+            && !self.desk.timers.is_due(core.now_ms))
     }
 
     fn has_mail(&self) -> bool {
@@ -323,6 +324,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     fn finish(&mut self) {
         self.submit();
         self.mailbox().end();
+        self.desk.end();
         self.mailbox().metrics.store(&self.core.metrics);
     }
 

@@ -9,9 +9,19 @@
 //! At the end all clients leave, and everything must be back where it began. A broken rule panics
 //! with its seed. Nothing here sleeps, opens a socket, or depends on anything but the seed.
 
+/// Tells the story of a run on standard error, where `RINGWIRE_SIM_TRACE` is set.
+macro_rules! trace {
+    ($($words:tt)*) => {
+        if std::env::var_os("RINGWIRE_SIM_TRACE").is_some() {
+            eprintln!($($words)*);
+        }
+    };
+}
+
 mod client;
 mod dice;
 mod driver;
+mod habits;
 mod kernel;
 mod label;
 mod model;

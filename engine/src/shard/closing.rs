@@ -88,6 +88,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let session = &mut slot.session;
         session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
+        session.pending = None;
         if session.receiving != Receiving::No || session.sending {
             self.driver.shut_down(&session.socket);
         }

@@ -25,7 +25,7 @@ use super::lent::Lent;
 use super::opening::{open_and_take, upgrade};
 use super::receive::Failure;
 use super::surplus::try_again_later;
-use super::tickets::await_answer;
+use super::tickets::{TOO_EARLY, await_answer, is_too_early};
 use super::{Core, Shard};
 use crate::driver::{Driver, Key};
 use crate::handler::{Handler, Reply};
@@ -98,10 +98,11 @@ fn take_request<H: Handler>(
         }
         Ok(Some(offer)) => {
             upgrade(lent, slot, &request, &offer, (head, rest));
-            return open_and_take(lent, slot, rest);
+            let is_too_much = is_too_early(lent.core, &slot.session, rest);
+            return if is_too_much { Some(TOO_EARLY) } else { open_and_take(lent, slot, rest) };
         }
         Ok(None) if request.body_framing() == BodyFraming::None => {
-            answer_request(lent, &mut slot.session, &request, (head, rest));
+            return answer_request(lent, &mut slot.session, &request, (head, rest));
         }
         Ok(None) => return begin_body(lent, slot, &request, (head, rest)),
         Err(error) => refuse(lent.core, &mut slot.session, &error, is_head(&request)),
@@ -147,7 +148,8 @@ fn take_body<H: Handler>(
         Ok(BodyProgress::Whole { consumed_bytes }) => {
             let request = Request::parse(&body.head, &lent.core.head_limits);
             let request = request.expect("it was parsed before").with_body(&body.bytes);
-            answer_request(lent, session, &request, (&body.head, &input[consumed_bytes..]));
+            let rest = &input[consumed_bytes..];
+            return answer_request(lent, session, &request, (&body.head, rest));
         }
         Err(error) => refuse(lent.core, session, &error, false),
     }
@@ -155,6 +157,16 @@ fn take_body<H: Handler>(
 }
 
 fn answer_request<H: Handler>(
+    lent: &mut Lent<'_, H>,
+    session: &mut Session<H::State>,
+    request: &Request<'_>,
+    (head, rest): (&[u8], &[u8]),
+) -> Failure {
+    answer_or_wait(lent, session, request, (head, rest));
+    is_too_early(lent.core, session, rest).then_some(TOO_EARLY)
+}
+
+fn answer_or_wait<H: Handler>(
     lent: &mut Lent<'_, H>,
     session: &mut Session<H::State>,
     request: &Request<'_>,

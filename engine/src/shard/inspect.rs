@@ -28,6 +28,17 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         &self.core.metrics
     }
 
+    /// The shard's clock, and whether a command or an answer waits for it.
+    pub(crate) fn now_and_left(&self) -> (u64, bool) {
+        let has_own = self.desk.has_answers() || self.desk.own() > 0;
+        (self.core.now_ms, self.mailbox().has_commands() || has_own)
+    }
+
+    /// What `run` does when everybody is gone.
+    pub(crate) fn end(&mut self) {
+        self.finish();
+    }
+
     /// The rules that hold between two ticks.
     pub(crate) fn check(&self, open_sockets: usize) {
         let (slots, waiting) = (self.connections.len(), self.waiting.len());
@@ -247,7 +258,6 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
 
     /// The rules that hold when everybody is gone.
     pub(crate) fn check_end(&mut self) {
-        self.finish();
         assert!(self.is_finished(), "the shard has not ended: {}", self.what_is_left());
         self.check(0);
         self.core.topics.check_empty();

@@ -5,7 +5,7 @@ use ringwire_proto::{Close, CloseCode, Event, Events, IncomingLimits, Message};
 
 use super::http::take_request_bytes;
 use super::lent::Lent;
-use super::tickets::take_early;
+use super::tickets::{TOO_EARLY, take_early};
 use super::{Core, Shard};
 use crate::driver::{Driver, Errno, Key, Lease};
 use crate::handler::Handler;
@@ -96,8 +96,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
             Stage::Awaiting | Stage::Answering => {
                 let is_kept = take_early(lent.core, session, driver.received(&lease));
-                // Cut off: there is nothing to be told before the answer.
-                (!is_kept).then_some((CloseCode::POLICY_VIOLATION, "too much before the answer"))
+                (!is_kept).then_some(TOO_EARLY)
             }
             _ if !session.is_heard() => {
                 let bytes = lease.bytes();

@@ -1,7 +1,7 @@
 //! Opening handshakes and requests that are answered later. Meanwhile the connection keeps its
 //! request head and what comes behind it, bounded and unparsed.
 
-use ringwire_proto::{Method, Request, Response};
+use ringwire_proto::{CloseCode, Method, Request, Response};
 
 use super::http::{reply, respond};
 use super::lent::Lent;
@@ -28,6 +28,16 @@ pub(super) fn await_answer<S>(
     session.pending = Some(Box::new(Pending::Awaiting(awaiting)));
     let deadline = core.now_ms + u64::from(core.config.ticket_timeout_ms);
     core.timers.schedule_no_later(session.key.slot, deadline);
+}
+
+/// What a peer is cut off with that sends too much before an answer. It is told nothing.
+pub(super) const TOO_EARLY: (CloseCode, &str) =
+    (CloseCode::POLICY_VIOLATION, "too much before the answer");
+
+/// Whether more has come with a request that is being answered than is kept behind it.
+pub(super) fn is_too_early<S>(core: &Core, session: &Session<S>, rest: &[u8]) -> bool {
+    let is_kept = matches!(session.stage, Stage::Awaiting | Stage::Answering);
+    is_kept && rest.len() > core.config.early_bytes_max
 }
 
 /// Keeps what comes before the answer, or before it is out; `false` if it is too much.

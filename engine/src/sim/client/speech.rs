@@ -9,6 +9,9 @@ impl Client {
         if self.manners == Manners::Hostile && self.stage == Stage::Leaving {
             self.flood(40_000);
         }
+        if self.stage == Stage::Opening {
+            return self.ask_on();
+        }
         if self.stage != Stage::Open || self.connection.outgoing.close_sent() {
             return;
         }

@@ -35,6 +35,13 @@ pub(super) fn draw_config(dice: &Dice) -> Config {
         broadcast_entries: *dice.pick(&[2, 16, 128]),
         broadcast_bytes_max: *dice.pick(&[800, 100_000]),
         command_entries: *dice.pick(&[2, 64]),
+        command_bytes_max: *dice.pick(&[300, 100_000]),
+        timers_max: *dice.pick(&[2, 20]),
+        ticket_timeout_ms: *dice.pick(&[1_200, 3_000]),
+        early_bytes_max: *dice.pick(&[60, 2_000, 65_536]),
+        body_bytes_max: *dice.pick(&[40, 700, 100_000]),
+        body_timeout_ms: 2_500,
+        keep_alive_timeout_ms: *dice.pick(&[1_500, 4_000]),
         ..Config::default()
     }
 }
