@@ -149,8 +149,13 @@ impl<H: Handler> Context<'_, H> {
         code: CloseCode,
         reason: &str,
     ) -> Result<(), HandleError> {
+        // It leaves its topics by its places in their lists, which another one's leaving may change.
+        self.settle();
         match self.find(id) {
-            Named::Here(session, core) => session.close(core, code, reason),
+            Named::Here(session, core) => {
+                session.close(core, code, reason);
+                self.settle();
+            }
             Named::Gone => {}
             Named::Elsewhere(shard) => {
                 let close = Command::Close { key: id.key, code, reason: reason.into() };
