@@ -30,7 +30,6 @@ use super::{Core, Shard};
 use crate::driver::{Driver, Key};
 use crate::handler::{Handler, Reply};
 use crate::slot::{Body, Head, PeerSide, Pending, Session, Slot, Stage};
-use ringwire_proto::CloseCode;
 use ringwire_proto::http::CONTINUE;
 
 /// Room for a response's head; a body grows it.
@@ -274,12 +273,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             let mut early = early;
             take_request_bytes(&mut lent, slot, &mut early)
         };
-        let is_whole = !matches!(slot.session.stage, Stage::Idle | Stage::Opening);
-        let is_over = slot.session.peer_side == PeerSide::Ended && !is_whole;
+        // Its FIN came before the response was out, and had to wait for what lay before it.
+        let is_over = slot.session.peer_side == PeerSide::Ended
+            && matches!(slot.session.stage, Stage::Idle | Stage::Opening | Stage::Open);
         if let Some((code, reason)) = failure {
             self.fail(key, code, reason);
         } else if is_over {
-            self.cut_off(key, CloseCode::ABNORMAL, "");
+            self.end_of_input(key);
         }
     }
 }

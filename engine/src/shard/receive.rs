@@ -153,7 +153,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// The peer's FIN. It may still read: what is queued goes out (answers, our Close, an HTTP
     /// response), and then the connection ends (RFC 6455 §7.1.5, RFC 9112 §9.6).
-    fn end_of_input(&mut self, key: Key) {
+    pub(super) fn end_of_input(&mut self, key: Key) {
         let Some(slot) = self.connections.get_mut(key) else {
             return;
         };
