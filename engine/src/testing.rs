@@ -176,4 +176,6 @@ impl<H: Handler> Drop for TestShard<H> {
 }
 
 #[cfg(test)]
+mod findings;
+#[cfg(test)]
 mod tests;
