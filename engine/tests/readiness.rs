@@ -188,15 +188,16 @@ fn narrowest(server: &TestServer) -> RawClient {
 /// others are served.
 #[test]
 fn a_reset_in_every_stage() {
-    let message = |conn: &mut Conn<'_, harness::recorder::Recorder>, message: Message<'_>| match message {
-        Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
-        Message::Text("fill") => {
-            conn.send(&vec![0; 30_000_000]);
-        }
-        message => {
-            conn.send(message);
-        }
-    };
+    let message =
+        |conn: &mut Conn<'_, harness::recorder::Recorder>, message: Message<'_>| match message {
+            Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
+            Message::Text("fill") => {
+                conn.send(&vec![0; 30_000_000]);
+            }
+            message => {
+                conn.send(message);
+            }
+        };
     // A reset right behind data may take a ping to notice (see `PATIENCE`).
     let config = Config { ping_interval_ms: 2_000, handshake_timeout_ms: 5_000, ..patient() };
     let (server, calls) = recorded(config, Acts { message, ..Acts::default() });

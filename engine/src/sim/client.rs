@@ -1,6 +1,7 @@
 //! The clients of a simulated world: `ringwire-proto` in the client role, with manners drawn
 //! per client, and bytes no client should send.
 
+mod answers;
 mod plain;
 mod speech;
 
@@ -130,7 +131,7 @@ impl Client {
         };
         let mut client = client;
         client.ask_first();
-        if manners == Manners::Hostile && dice.chance(20) {
+        if manners == Manners::Hostile && !client.out.is_empty() && dice.chance(20) {
             // Not in the target: that is another client's name.
             let first_line = client.out.iter().position(|&byte| byte == b'\n').unwrap_or(0);
             let head = client.out.windows(4).position(|four| four == b"\r\n\r\n");
@@ -358,19 +359,20 @@ impl Client {
         let may_end = self.excused
             || self.model.borrow().is_terminated(self.number)
             || match self.is_upgraded {
-                true => self.plain.has_ended(),
+                true => self.plain.has_ended,
                 false => self.may_end_plainly(),
             };
         let mut wire = self.wire.borrow_mut();
         if wire.server_reset {
-            let may_end = may_end && !(self.plain.is_over() && !self.excused);
+            let may_end = may_end && !(self.plain.is_over && !self.excused);
             assert!(may_end, "client {}: reset instead of a proper end", self.number);
             self.stage = Stage::Gone;
         } else if wire.server_fin && wire.to_client.is_empty() {
             assert!(
                 self.close_seen || may_end,
-                "client {}: the connection ended without a Close frame",
-                self.number
+                "client {}: the connection ended without a Close frame; {}",
+                self.number,
+                self.plain
             );
             wire.client_fin = true;
             self.stage = Stage::Gone;

@@ -6,6 +6,7 @@ mod deeds;
 pub(super) mod errands;
 mod handler;
 pub(super) mod tickets;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -195,10 +196,11 @@ impl Model {
         }
     }
 
-    /// Whether a connection may be closing, and its handler not told: by another thread, or because
-    /// the server stops.
+    /// Whether a connection may be closing or about to be cut off, and its handler not told: by
+    /// another thread or shard, or because the server stops.
     fn may_be_closing(&self, tenant: &Tenant) -> bool {
-        tenant.may_be_closing || self.stops[tenant.shard] > 0
+        let Tenant { may_be_closing, is_terminated, may_be_terminated, .. } = *tenant;
+        may_be_closing || self.stops[tenant.shard] > 0 || (may_be_terminated && !is_terminated)
     }
 
     /// A shard is about to tick.
@@ -259,8 +261,9 @@ impl Model {
         let is_right = if is_queued {
             unsent == frame_bytes || unsent <= write_bytes_max
         } else {
-            let may_be_closing =
-                tenant.is_closing || tenant.is_terminated || (overflow_closes && tenant.may_have_overflowed);
+            let may_be_closing = tenant.is_closing
+                || tenant.may_be_terminated
+                || (overflow_closes && tenant.may_have_overflowed);
             may_be_closing || (unsent > 0 && unsent + frame_bytes > write_bytes_max)
         };
         tenant.may_have_overflowed |= !is_queued;

@@ -8,8 +8,8 @@ use super::errands::Deed;
 use super::{Model, ModelHandler, State, Tenant};
 use crate::conn::{ConnId, SendStatus};
 use crate::context::Context;
-use crate::handler::Upgrade;
 use crate::error::HandleError;
+use crate::handler::Upgrade;
 use crate::sim::label::{ClientNumber, To};
 
 impl ModelHandler {
@@ -91,7 +91,10 @@ impl ModelHandler {
         if (is_queued && !is_taken) || (status == SendStatus::Gone && is_open) {
             model.violate(format!("client {to}: {status:?}, open {is_open}, taken {is_taken}"));
         }
-        if is_taken && !may_be_closing && let Some(unsent_bytes) = unsent_bytes {
+        if is_taken
+            && !may_be_closing
+            && let Some(unsent_bytes) = unsent_bytes
+        {
             model.check_unsent(to, unsent_bytes, is_queued, frame_bytes);
         }
         let tenant = model.tenants.get_mut(&to).expect("looked up just before");
@@ -279,7 +282,10 @@ impl Model {
     }
 
     /// A ticket was in a command that was dropped.
-    pub(in crate::sim) fn note_ticket_dropped(&mut self, ticket: Option<(super::tickets::RequestId, bool)>) {
+    pub(in crate::sim) fn note_ticket_dropped(
+        &mut self,
+        ticket: Option<(super::tickets::RequestId, bool)>,
+    ) {
         if let Some((id, is_void)) = ticket {
             super::tickets::Held::note_dropped(id, is_void, &mut self.requests);
         }

@@ -1,7 +1,6 @@
-//! The handler of the simulated shards: does what the clients' messages say, and notes in the model
-//! what it is told and what it queues.
+//! The handler of the simulated shards: its callbacks, which note in the model what they are told.
 
-use ringwire_proto::{CloseCode, Message, Method, Offer, Request, Response, frame_header_bytes};
+use ringwire_proto::{CloseCode, Message, Method, Offer, Request, Response};
 
 use super::errands::{Deed, Errand};
 use super::tickets::{Held, RequestId, Will, numbered};
@@ -11,7 +10,6 @@ use crate::conn::{Conn, SendStatus};
 use crate::context::Context;
 use crate::handler::{Gap, Handler, Reply, Upgrade};
 use crate::sim::dice::Dice;
-use crate::sim::label::{ClientNumber, Label, To};
 
 /// The handler of every simulated shard.
 pub(in crate::sim) struct ModelHandler {
@@ -36,14 +34,13 @@ impl Handler for ModelHandler {
     }
 
     fn on_stop(&mut self, cx: &mut Context<'_, Self>) {
-        {
-            let mut model = self.model.borrow_mut();
-            model.stops[self.shard] += 1;
-            if !model.is_stopping {
-                model.violate(format!("shard {}: stops, and nobody said so", self.shard));
-            }
-        }
+        // Before it counts as stopped: what is sent here still goes out.
         self.act_sometimes(cx, None);
+        let mut model = self.model.borrow_mut();
+        model.stops[self.shard] += 1;
+        if !model.is_stopping {
+            model.violate(format!("shard {}: stops, and nobody said so", self.shard));
+        }
     }
 
     fn on_upgrade(
@@ -305,128 +302,8 @@ impl ModelHandler {
     }
 
     /// Without the panic hook: it would print.
-    fn panic(&self) -> ! {
+    pub(super) fn panic(&self) -> ! {
         self.model.borrow_mut().panics += 1;
         std::panic::resume_unwind(Box::new("told to"))
-    }
-
-    fn note_message(&mut self, client: ClientNumber, number: u64) {
-        let mut model = self.model.borrow_mut();
-        model.heard += 1;
-        let tenant = model.tenants.entry(client).or_default();
-        let before = std::mem::replace(&mut tenant.heard, number);
-        let is_open = tenant.is_open && !tenant.is_closing;
-        // A hostile client's garbage may swallow its own messages.
-        let is_next = before + 1 == number || tenant.is_hostile;
-        if !is_next || !is_open {
-            model.violate(format!(
-                "client {client}: message {number} after {before}, open {is_open}"
-            ));
-        }
-    }
-
-    fn obey(
-        &mut self,
-        conn: &mut Conn<'_, Self>,
-        client: ClientNumber,
-        command: char,
-        commands: &mut std::str::Chars<'_>,
-    ) {
-        match command {
-            'e' => self.send_new(conn, client, 5),
-            'b' => self.send_new(conn, client, 700),
-            'p' => self.publish(conn, commands.next().unwrap_or('a'), 8, None),
-            'L' => self.publish(conn, commands.next().unwrap_or('a'), 4_200, None),
-            'P' => self.publish(conn, commands.next().unwrap_or('a'), 600, None),
-            'o' => self.publish(conn, commands.next().unwrap_or('a'), 8, Some(client)),
-            's' => {
-                let topic = commands.next().unwrap_or('a');
-                if conn.subscribe(topic.encode_utf8(&mut [0; 4])) {
-                    let mut model = self.model.borrow_mut();
-                    let tenant = model.tenants.entry(client).or_default();
-                    tenant.note_unseen();
-                    tenant.topics.insert(topic);
-                    tenant.topics_ever.insert(topic);
-                }
-            }
-            'u' => {
-                let topic = commands.next().unwrap_or('a');
-                conn.unsubscribe(topic.encode_utf8(&mut [0; 4]));
-                let mut model = self.model.borrow_mut();
-                let tenant = model.tenants.entry(client).or_default();
-                if tenant.topics.remove(&topic) {
-                    // What others have published to it may come or not, from now on.
-                    let name = topic.to_string();
-                    for (payload, fate) in tenant.due_from_afar.values_mut().flatten() {
-                        let to = Label::of(payload).map(|label| label.to);
-                        if to == Some(To::Topic(&name)) {
-                            *fate = Fate::Free;
-                        }
-                    }
-                }
-            }
-            'c' => {
-                conn.close(CloseCode::NORMAL, "told to");
-                let mut model = self.model.borrow_mut();
-                let tenant = model.tenants.entry(client).or_default();
-                tenant.is_closing = true;
-                tenant.topics.clear();
-            }
-            'g' => {
-                let is_queued = conn.ping(b"sim");
-                let mut model = self.model.borrow_mut();
-                model.check_unsent(client, conn.buffered_bytes(), is_queued, 2 + 3);
-            }
-            '!' => self.panic(),
-            _ => {}
-        }
-    }
-
-    fn send_new(&mut self, conn: &mut Conn<'_, Self>, client: ClientNumber, pad: usize) {
-        let to = To::Client(client);
-        let payload = self.model.borrow_mut().payload(self.shard, "server", to, pad);
-        self.send(conn, client, Message::Text(&payload), payload.clone());
-    }
-
-    fn send(
-        &mut self,
-        conn: &mut Conn<'_, Self>,
-        client: ClientNumber,
-        message: Message<'_>,
-        payload: String,
-    ) {
-        let status = conn.send(message);
-        trace!("shard {}: {payload:.20} to client {client}: {status:?}", self.shard);
-        let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
-        let is_queued = status != SendStatus::Dropped;
-        let mut model = self.model.borrow_mut();
-        model.check_unsent(client, conn.buffered_bytes(), is_queued, frame_bytes);
-        let tenant = model.tenants.entry(client).or_default();
-        if is_queued {
-            tenant.due.push_back(payload);
-        } else if tenant.is_open && !tenant.is_closing && !tenant.is_terminated {
-            model.sends_dropped += 1;
-            return;
-        }
-        tenant.owes_drain |= status == SendStatus::Backpressure;
-    }
-
-    fn publish(
-        &mut self,
-        conn: &mut Conn<'_, Self>,
-        topic: char,
-        pad: usize,
-        but: Option<ClientNumber>,
-    ) {
-        let mut model = self.model.borrow_mut();
-        let mut name = [0; 4];
-        let name = &*topic.encode_utf8(&mut name);
-        let payload = model.payload(self.shard, "publish", To::Topic(name), pad);
-        model.note_publish(self.shard, topic, &payload, but);
-        if but.is_some() {
-            conn.publish(name, payload.as_str());
-        } else {
-            conn.publish_all(name, payload.as_str());
-        }
     }
 }

@@ -30,9 +30,17 @@ enum Fate {
     Unheard,
     Answered(u16),
     /// A ticket is out, since then by the clock of the shard.
-    Waiting { shard: usize, since_ms: u64 },
+    Waiting {
+        shard: usize,
+        since_ms: u64,
+    },
     /// It was answered. `taken_ms` is when the shard had certainly looked.
-    Promised { shard: usize, since_ms: u64, status: u16, taken_ms: Option<u64> },
+    Promised {
+        shard: usize,
+        since_ms: u64,
+        status: u16,
+        taken_ms: Option<u64>,
+    },
 }
 
 struct Note {

@@ -53,14 +53,18 @@ impl World {
     /// Every client catches up, every shard ticks if it would, and a little time passes.
     fn round(&mut self, ms: u64) {
         self.steps += 1;
-        let catching_up = self.clients.iter_mut();
-        catching_up.filter(|client| client.manners != Manners::Slow).for_each(Client::catch_up);
+        self.catch_up();
         for shard in 0..self.shards.len() {
             self.tick(shard);
         }
         self.pass_time(ms);
         self.go_on_sending();
         self.check();
+    }
+
+    fn catch_up(&mut self) {
+        let catching_up = self.clients.iter_mut();
+        catching_up.filter(|client| client.manners != Manners::Slow).for_each(Client::catch_up);
     }
 
     /// Everybody leaves, or the server stops; time passes until the last deadline has. Then
@@ -166,6 +170,8 @@ impl World {
             }
             self.round(u64::from(is_still || round.is_multiple_of(ROUNDS_PER_MS)));
         }
+        // The last round may have ended somebody's connection.
+        self.catch_up();
     }
 
     /// Whether no shard would do anything.
