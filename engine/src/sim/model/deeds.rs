@@ -73,6 +73,19 @@ impl ModelHandler {
         }
     }
 
+    /// Sends a received message to somebody of this shard, perhaps back to its client.
+    pub(super) fn pass_on(&mut self, cx: &mut Context<'_, Self>, message: Message<'_>, text: &str) {
+        let percent = {
+            let model = self.model.borrow();
+            if model.is_quiet || !message.is_text() { 0 } else { model.habits.deeds / 5 }
+        };
+        let somebody = if self.dice.chance(percent) { self.somebody() } else { None };
+        let Some((to, id)) = somebody.filter(|(_, id)| id.shard() == self.shard) else { return };
+        let status = cx.send_to(id, message);
+        trace!("shard {}: passes {text:.20} on to client {to}: {status:?}", self.shard);
+        self.note_sent(unsent_bytes(cx, id), to, status, text.to_owned());
+    }
+
     /// A message to a connection of this shard, which has so many bytes unsent.
     fn note_sent(
         &mut self,
@@ -192,10 +205,12 @@ impl ModelHandler {
     /// Gives a command to a shard.
     fn tell_somebody(&mut self, cx: &mut Context<'_, Self>) {
         let shard = self.dice.below(cx.shards());
+        // A callback may use a handle as well: what is left for its own shard comes through the queue.
+        let is_own = shard == self.shard && self.dice.chance(80);
         let (errand, has_room) = {
             let mut model = self.model.borrow_mut();
             let deed = model.make_deed(&self.dice);
-            let has_room = if shard == self.shard {
+            let has_room = if is_own {
                 model.errands.own(shard) < model.config.command_entries
             } else {
                 model.has_room(shard, 0)
@@ -203,12 +218,16 @@ impl ModelHandler {
             (model.errands.make(deed), has_room)
         };
         let (number, ticket) = (errand.number, errand.ticket());
-        let told = cx.command(shard, errand);
+        let told = if shard != self.shard || is_own {
+            cx.command(shard, errand)
+        } else {
+            cx.handle().command(shard, errand)
+        };
         trace!("shard {}: command {number} for shard {shard}: {told:?}", self.shard);
         let mut model = self.model.borrow_mut();
         model.note_pushed(shard, has_room, told);
         match told {
-            Ok(()) if shard == self.shard => {
+            Ok(()) if is_own => {
                 let tick = self.is_obeying_own.then_some(model.tick);
                 model.errands.note_own(shard, number, tick);
             }

@@ -177,6 +177,7 @@ impl Handler for ModelHandler {
                 self.obey(conn, client, command, &mut commands);
             }
         }
+        self.pass_on(conn, message, &text);
         self.act_sometimes(conn, Some(client));
     }
 
