@@ -92,8 +92,9 @@ settings! {
     /// if it is not answered within this time. Default 10,000: far above a slow look-up, and less
     /// than a browser waits.
     ticket_timeout_ms: u32 = 10_000,
-    /// Input that is kept, unparsed, while a ticket is out or a response is on its way; a peer that
-    /// sends more is cut off. A WebSocket client sends nothing before the answer (RFC 6455 §4.1),
+    /// Input that is kept, unparsed, while a ticket is out or a response is on its way, whether it
+    /// came with the request or behind it; a peer that sends more is cut off. A WebSocket client
+    /// sends nothing before the answer (RFC 6455 §4.1),
     /// and few HTTP clients send a request before the answer to the one before. Default 65,536: one
     /// receive buffer.
     early_bytes_max: usize = 64 << 10,

@@ -190,7 +190,10 @@ impl<H: Handler> Context<'_, H> {
         // its place now: whoever leaves next may be one that this callback has moved.
         self.settle();
         match self.find(id) {
-            Named::Here(session, core) => session.close(core, code, reason),
+            Named::Here(session, core) => {
+                session.close(core, code, reason);
+                self.settle();
+            }
             Named::Gone => {}
             Named::Elsewhere(shard) => {
                 let close = Command::Close { key: id.key, code, reason: reason.into() };

@@ -98,8 +98,8 @@ metrics! {
     /// Commands of a [`Handle`](crate::Handle), of callbacks and of tickets that were queued and not
     /// executed, because the server ended first.
     commands_lost,
-    /// Commands of other threads and shards that were not queued, because a shard's queue was full
-    /// or the shard had ended.
+    /// Commands of other threads, of other shards and of a shard to itself that were not queued,
+    /// because the queue was full or the shard had ended.
     commands_refused,
     /// Handshakes and requests whose ticket was not answered in time.
     tickets_expired,

@@ -70,7 +70,8 @@ impl Handler for Desk {
             }
             ("join", rooms) => {
                 let rooms: usize = rooms.parse().unwrap();
-                (0..rooms).for_each(|room| assert!(conn.subscribe(&format!("room {room}"))));
+                (0..rooms)
+                    .for_each(|room| assert_eq!(conn.subscribe(&format!("room {room}")), Ok(())));
                 conn.send("joined");
             }
             _ => drop(conn.send(message)),
@@ -123,7 +124,7 @@ impl Served {
 
 #[test]
 fn a_queue_is_full_by_entries() {
-    let mut served = Served::start(Config { command_entries: 4, ..patient() });
+    let mut served = Served::start(patient().command_entries(4));
     let (handle, id) = (served.server.handle(), served.id);
     served.block();
     for _ in 0..4 {
@@ -147,11 +148,11 @@ fn a_queue_is_full_by_entries() {
 
 #[test]
 fn a_queue_is_full_by_bytes() {
-    let mut served = Served::start(Config { command_bytes_max: 1_000, ..patient() });
+    let mut served = Served::start(patient().command_bytes_max(1_000));
     let (handle, id) = (served.server.handle(), served.id);
     served.block();
     // A frame's header counts as well, and an empty queue takes one of any size.
-    assert_eq!(handle.send(id, &[1; 5_000]), Ok(()));
+    assert_eq!(handle.send(id, [1; 5_000]), Ok(()));
     assert_eq!(handle.send(id, ""), Err(HandleError::Busy));
     assert_eq!(handle.publish("room", "x"), Err(HandleError::Busy));
     // What carries no message needs no room for bytes.
@@ -159,7 +160,7 @@ fn a_queue_is_full_by_bytes() {
     served.go_on.send(()).unwrap();
     assert_eq!(served.client.read_frame().payload.len(), 5_000);
     served.block();
-    let sent = (0..100).take_while(|_| handle.send(id, &[1; 98]).is_ok()).count();
+    let sent = (0..100).take_while(|_| handle.send(id, [1; 98]).is_ok()).count();
     assert_eq!(sent, 10, "frames of 100 bytes");
     served.go_on.send(()).unwrap();
     for _ in 0..sent {
@@ -173,7 +174,7 @@ fn a_queue_is_full_by_bytes() {
 #[test]
 fn those_who_wait_are_let_in_or_told() {
     for stops in [false, true] {
-        let mut served = Served::start(Config { command_entries: 2, ..patient() });
+        let mut served = Served::start(patient().command_entries(2));
         let (handle, id) = (served.server.handle(), served.id);
         served.block();
         (0..2).for_each(|_| handle.command(0, 1).unwrap());
@@ -214,7 +215,7 @@ fn those_who_wait_are_let_in_or_told() {
 #[test]
 fn a_ticker_waits_and_loses_nothing() {
     const ROOMS: usize = 5_000;
-    let config = Config { command_entries: 64, subscriptions_max: ROOMS, ..patient() };
+    let config = patient().command_entries(64).subscriptions_max(ROOMS);
     let mut served = Served::start(config);
     served.client.send(&text(&format!("join {ROOMS}")));
     assert_eq!(served.client.read_frame(), ServerFrame::text("joined"));
@@ -339,7 +340,7 @@ impl Handler for Impatient {
 #[test]
 fn a_callback_does_not_wait_for_a_shard() {
     let (sender, told) = channel();
-    let config = Config { command_entries: 1, ..patient() };
+    let config = patient().command_entries(1);
     let server = TestServer::start(2, config, move |start| {
         let impatient = Impatient { told: sender.clone() };
         // Full, so that waiting would be for ever.
@@ -359,7 +360,7 @@ fn a_callback_does_not_wait_for_a_shard() {
 fn a_start_that_fails_lets_those_go_who_wait() {
     let waiting = Arc::new(Mutex::new(Vec::new()));
     let threads = Arc::clone(&waiting);
-    let config = Config { command_entries: 1, ..patient() };
+    let config = patient().command_entries(1);
     let server = builder().listen(format!("{}:0", own_ip())).shards(2).config(config);
     let started = server.start(move |start| {
         let mut threads = threads.lock().unwrap_or_else(|lock| lock.into_inner());
@@ -407,7 +408,7 @@ impl Handler for Many {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), _message: Message<'_>) {
         for number in 0..1_500 {
             let id = self.ids[number % self.ids.len()];
-            let status = conn.send_to(id, &format!("message {number}"));
+            let status = conn.send_to(id, format!("message {number}"));
             assert_eq!(status, SendStatus::Queued, "{number}");
         }
     }
@@ -416,7 +417,7 @@ impl Handler for Many {
 #[test]
 fn a_callback_sends_to_many_of_its_own_shard() {
     // No queue is in between.
-    let config = Config { command_entries: 1, ..patient() };
+    let config = patient().command_entries(1);
     let server = TestServer::start(1, config, |_| Many { ids: Vec::new() });
     let mut clients: Vec<RawClient> = (0..10)
         .map(|_| {

@@ -205,7 +205,7 @@ fn all_of_ipv6_beside_an_inherited_listener_of_ipv4() {
     }
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let config = Config { bind_timeout_ms: 0, ..Config::default() };
+    let config = Config::new().bind_timeout_ms(0);
     let server = builder().listen_on(listener).listen(format!("[::]:{port}")).config(config);
     match server.shards(2).start(|_| Echo) {
         Ok(running) => {

@@ -34,9 +34,11 @@ const IDLE_LOOK_MS: u32 = 3_600_000;
 
 /// A connection has been opened: other things are due now than while it was opening.
 pub(crate) fn look_anew<S>(core: &mut Core, session: &Session<S>) {
-    if let Due::In(ms) = due(session, core) {
-        core.timers.schedule_no_later(session.key.slot, core.now_ms + u64::from(ms));
-    }
+    let in_ms = match due(session, core) {
+        Due::In(ms) => ms,
+        _ => 0,
+    };
+    core.timers.schedule_no_later(session.key.slot, core.now_ms + u64::from(in_ms));
 }
 
 /// The first thing that is due, or how long nothing is.

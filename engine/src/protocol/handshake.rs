@@ -89,6 +89,8 @@ pub(crate) fn decide_upgrade<S>(
     core.metrics.handshakes_accepted += 1;
     session.state = Some(state);
     session.stage = Stage::Open;
+    // While it waited for a ticket's answer it had nothing to say.
+    session.heard_ms = core.now_ms as u32;
     look_anew(core, session);
     session.mark_dirty(core);
 }

@@ -21,7 +21,7 @@ use ringwire_proto::{
 };
 
 use super::handshake::{open_and_take, upgrade};
-use super::later::await_answer;
+use super::later::{admit_rest, await_answer};
 use super::response::{is_head, is_surplus, refuse, reply, respond, try_again_later};
 use super::websocket::Failure;
 use crate::connection::deadlines::look_anew;
@@ -93,10 +93,11 @@ fn take_request<H: Handler, K: Socket>(
         }
         Ok(Some(offer)) => {
             upgrade(lent, slot, &request, &offer, (head, rest));
-            return open_and_take(lent, slot, rest);
+            let failure = admit_rest(lent.core, &slot.session, rest);
+            return if failure.is_some() { failure } else { open_and_take(lent, slot, rest) };
         }
         Ok(None) if request.body_framing() == BodyFraming::None => {
-            answer_request(lent, &mut slot.session, &request, (head, rest));
+            return answer_request(lent, &mut slot.session, &request, (head, rest));
         }
         Ok(None) => return begin_body(lent, slot, &request, (head, rest)),
         Err(error) => refuse(lent.core, &mut slot.session, &error, is_head(&request)),
@@ -142,7 +143,8 @@ fn take_body<H: Handler, K: Socket>(
         Ok(BodyProgress::Whole { consumed_bytes }) => {
             let request = Request::parse(&body.head, &lent.core.head_limits);
             let request = request.expect("it was parsed before").with_body(&body.bytes);
-            answer_request(lent, session, &request, (&body.head, &input[consumed_bytes..]));
+            let rest = &input[consumed_bytes..];
+            return answer_request(lent, session, &request, (&body.head, rest));
         }
         Err(error) => refuse(lent.core, session, &error, false),
     }
@@ -150,6 +152,16 @@ fn take_body<H: Handler, K: Socket>(
 }
 
 fn answer_request<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
+    session: &mut Session<H::State>,
+    request: &Request<'_>,
+    (head, rest): (&[u8], &[u8]),
+) -> Failure {
+    answer_or_wait(lent, session, request, (head, rest));
+    admit_rest(lent.core, session, rest)
+}
+
+fn answer_or_wait<H: Handler, K: Socket>(
     lent: &mut Lent<'_, H, K>,
     session: &mut Session<H::State>,
     request: &Request<'_>,

@@ -1,6 +1,9 @@
 //! A request whose answer comes later. Meanwhile the connection keeps its head and what comes behind
 //! it, bounded and unparsed. `shard/tickets.rs` brings the answer.
 
+use ringwire_proto::CloseCode;
+
+use super::websocket::Failure;
 use crate::connection::slot::{Awaiting, Pending, Session, Stage};
 use crate::shard::core::Core;
 
@@ -12,9 +15,6 @@ pub(crate) fn await_answer<S>(
     head: &[u8],
     rest: &[u8],
 ) {
-    if !admit_early(core, rest.len()) {
-        return session.terminate_later(core);
-    }
     session.stage = Stage::Awaiting;
     session.since_ms = core.now_ms as u32;
     let awaiting = Awaiting { serial, head: head.to_vec(), early: rest.to_vec() };
@@ -23,15 +23,28 @@ pub(crate) fn await_answer<S>(
     core.timers.schedule_no_later(session.key.slot, deadline);
 }
 
-/// Whether so many bytes may wait for the answer; a peer that sends more is cut off.
-pub(crate) fn admit_early(core: &mut Core, bytes: usize) -> bool {
-    let is_admitted = bytes <= core.config.early_bytes_max;
-    core.metrics.violations += u64::from(!is_admitted);
-    is_admitted
+/// What a peer is cut off with that sends too much before an answer. It is told nothing.
+const TOO_EARLY: (CloseCode, &str) = (CloseCode::POLICY_VIOLATION, "too much before the answer");
+
+/// Whether so many bytes may wait for the answer.
+fn admit_early(core: &mut Core, bytes: usize) -> Failure {
+    if bytes <= core.config.early_bytes_max {
+        return None;
+    }
+    core.metrics.violations += 1;
+    Some(TOO_EARLY)
 }
 
-/// Keeps what comes before the answer, or before it is out; `false` if it is too much.
-pub(crate) fn take_early<S>(core: &mut Core, session: &mut Session<S>, input: &[u8]) -> bool {
+/// What has come with a request that is not answered at once may be too much, too.
+pub(crate) fn admit_rest<S>(core: &mut Core, session: &Session<S>, rest: &[u8]) -> Failure {
+    match session.stage {
+        Stage::Awaiting | Stage::Answering => admit_early(core, rest.len()),
+        _ => None,
+    }
+}
+
+/// Keeps what comes before the answer, or before it is out.
+pub(crate) fn take_early<S>(core: &mut Core, session: &mut Session<S>, input: &[u8]) -> Failure {
     let pending = session.pending.get_or_insert_with(|| Box::new(Pending::Early(Vec::new())));
     let early = match &mut **pending {
         Pending::Awaiting(awaiting) => &mut awaiting.early,
@@ -40,9 +53,9 @@ pub(crate) fn take_early<S>(core: &mut Core, session: &mut Session<S>, input: &[
             unreachable!("a request that is being answered is whole")
         }
     };
-    let fits = admit_early(core, early.len() + input.len());
-    if fits {
+    let failure = admit_early(core, early.len() + input.len());
+    if failure.is_none() {
         early.extend_from_slice(input);
     }
-    fits
+    failure
 }

@@ -2,7 +2,6 @@
 
 use ringwire_proto::{Method, Persistence, Request, RequestError, Response};
 
-use super::later::admit_early;
 use crate::config::RETRY_AFTER_S;
 use crate::connection::deadlines::look_anew;
 use crate::connection::slot::{PeerSide, Pending, Session, Stage};
@@ -25,9 +24,6 @@ pub(crate) fn reply<S>(
     // After FIN there is at most what has come already.
     if !stays || (session.peer_side != PeerSide::Open && rest.is_empty()) {
         return respond(core, session, response, is_head(request));
-    }
-    if !admit_early(core, rest.len()) {
-        return session.terminate_later(core);
     }
     let Core { pool, date, .. } = core;
     session.writes.append(pool, RESPONSE_BYTES, |out| {

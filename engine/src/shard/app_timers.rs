@@ -79,6 +79,11 @@ impl AppTimers {
         self.by_time.first_key_value().map(|(&(at_ms, _), ())| at_ms)
     }
 
+    /// Whether the time of one has come, which more than one tick's share may leave.
+    pub(crate) fn is_due(&self, now_ms: u64) -> bool {
+        self.next_ms().is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.by_id.len()
@@ -98,6 +103,7 @@ mod tests {
         let early = timers.set(100, MS_10, false).unwrap();
         let same = timers.set(110, MS_10, false).unwrap();
         assert_eq!(timers.next_ms(), Some(110));
+        assert!(!timers.is_due(109) && timers.is_due(110));
         assert_eq!(timers.pop_due(109), None);
         assert_eq!(timers.pop_due(110), Some(early));
         assert_eq!(timers.pop_due(119), None);

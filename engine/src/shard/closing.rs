@@ -91,8 +91,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         self.tell_closed(key, code, reason);
         let tenant = self.connections.tenant_of(key).expect("looked up just before");
         let Tenant { slot: Slot { session, .. }, socket } = tenant;
-        session.unsubscribe_all(&mut self.core);
         session.writes.clear(&mut self.core.pool);
+        session.pending = None;
         if session.receiving != Receiving::No || session.sending {
             self.driver.shut_down(key, socket);
         }

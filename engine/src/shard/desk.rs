@@ -21,6 +21,7 @@ pub(crate) struct Desk<C> {
     /// Commands of this shard to itself, at most `command_entries`.
     own: VecDeque<C>,
     own_max: usize,
+    shard: usize,
     /// Answers of this shard's callbacks to tickets: at most one for each connection.
     answers: VecDeque<(Place, Box<dyn Any>)>,
     pub(crate) timers: AppTimers,
@@ -39,8 +40,9 @@ impl<C> Desk<C> {
         let mailboxes = Arc::clone(&links.mailboxes);
         let handle = Handle::new(Arc::clone(&mailboxes), links.server).on(links.driver);
         let own_max = config.command_entries;
+        let (own, answers) = (VecDeque::new(), VecDeque::new());
         let timers = AppTimers::new(config.timers_max);
-        Self { mailboxes, handle, own: VecDeque::new(), own_max, answers: VecDeque::new(), timers }
+        Self { mailboxes, handle, own, own_max, shard: links.shard, answers, timers }
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -60,6 +62,7 @@ impl<C> Desk<C> {
     /// Leaves a command to this shard, for after the callback.
     pub(crate) fn tell_self(&mut self, command: C) -> Result<(), HandleError> {
         if self.own.len() >= self.own_max {
+            self.mailboxes[self.shard].count_own_refused();
             return Err(HandleError::Busy);
         }
         self.own.push_back(command);

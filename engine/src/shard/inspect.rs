@@ -1,6 +1,8 @@
 //! What the simulator looks at between two ticks: the rules of the engine, asserted.
 //! Never compiled into a server.
 
+use ringwire_proto::http::CONTINUE;
+
 use super::Shard;
 use super::core::Publication;
 use super::core::Surplus;
@@ -38,6 +40,17 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     #[cfg(test)]
     pub(crate) fn lose_publish(&mut self) {
         self.core.publishes_unlogged += 1;
+    }
+
+    /// The shard's clock, and whether a command or an answer waits for it.
+    pub(crate) fn now_and_left(&self) -> (u64, bool) {
+        let has_own = self.desk.has_answers() || self.desk.own() > 0;
+        (self.core.now_ms, self.mailbox().has_commands() || has_own)
+    }
+
+    /// What `run` does when everybody is gone.
+    pub(crate) fn end(&mut self) {
+        self.finish();
     }
 
     /// The rules that hold between two ticks.
@@ -122,9 +135,9 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             );
             return;
         }
-        let is_told = !matches!(session.stage, Stage::Opening | Stage::Open);
         let is_stopping = self.drain_until_ms.is_some() && session.key.slot < self.close_from;
-        assert!(is_told || !is_stopping, "served while the server stops");
+        assert!(!is_served(session.stage) || !is_stopping, "served while the server stops");
+        self.check_request(session);
         assert!(
             receives || session.peer_side == PeerSide::Ended,
             "nothing will be received any more"
@@ -145,6 +158,29 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(kept <= 8 * unsent_shared + 8_192, "{kept} bytes kept for {unsent_shared}");
     }
 
+    /// One request after the other: the next one is looked at when the response is out, and nothing
+    /// is kept that no longer belongs to one.
+    fn check_request(&self, session: &Session<H::State>) {
+        let unsent = session.writes.unsent_bytes();
+        let is_out = unsent == 0 && !session.sending;
+        match session.stage {
+            Stage::Idle => assert!(is_out && session.pending.is_none(), "idle, and not done"),
+            Stage::Opening | Stage::Awaiting => {
+                assert!(
+                    unsent <= CONTINUE.len(),
+                    "a request, and {unsent} bytes before its answer"
+                );
+            }
+            Stage::Answering => assert!(!is_out, "the response is out, and nobody goes on"),
+            Stage::Open => assert_eq!(session.peer_side, PeerSide::Open, "open behind the FIN"),
+            Stage::Closing | Stage::Draining | Stage::Dying => {}
+        }
+        if let Some(Pending::Body(body)) = session.pending.as_deref() {
+            let bytes = body.bytes.len();
+            assert!(bytes <= self.core.config.body_bytes_max, "{bytes} bytes of a body");
+        }
+    }
+
     /// A handshake and an end are looked at when they are due and not later. Says nothing of one that
     /// has been put off, to be looked at again at once.
     fn check_schedule(&self, session: &Session<H::State>) {
@@ -163,7 +199,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(at_ms <= due_ms + 128, "due at {due_ms}, to be looked at at {at_ms}");
     }
 
-    /// The connections that are neither closed nor about to be.
+    /// The connections that nothing but a share of a tick ends while the server stops.
     pub(crate) fn served(&self) -> Vec<Key> {
         let served = |session: &&Session<_>| matches!(session.stage, Stage::Opening | Stage::Open);
         self.sessions().filter(served).map(|session| session.key).collect()
@@ -199,8 +235,10 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         let Some(until_ms) = self.drain_until_ms else { return };
         let is_over = until_ms <= self.core.now_ms;
         for session in self.sessions() {
-            let is_served = matches!(session.stage, Stage::Opening | Stage::Open);
-            assert!(!is_served, "a connection is open, and the server waits and stops");
+            assert!(
+                !is_served(session.stage),
+                "a connection is served, and the server waits and stops"
+            );
             let is_dying = session.stage == Stage::Dying;
             assert!(is_dying || !is_over, "a connection is left, and the drain is over");
         }
@@ -263,7 +301,6 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
 
     /// The rules that hold when everybody is gone.
     pub(crate) fn check_end(&mut self) {
-        self.finish();
         assert!(self.is_finished(), "the shard has not ended: {}", self.what_is_left());
         self.check(0);
         self.core.topics.check_empty();
@@ -288,5 +325,13 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             self.accepting,
             self.driver.completions_waiting(),
         )
+    }
+}
+
+/// Neither closed nor about to be.
+fn is_served(stage: Stage) -> bool {
+    match stage {
+        Stage::Opening | Stage::Awaiting | Stage::Answering | Stage::Idle | Stage::Open => true,
+        Stage::Closing | Stage::Draining | Stage::Dying => false,
     }
 }

@@ -91,6 +91,9 @@ pub(crate) struct Mailbox<C> {
     refused: AtomicU64,
     pub(crate) sleep: SleepFlag,
     waker: Arc<Waker>,
+    /// The waker was used since the simulator looked last.
+    #[cfg(any(test, feature = "sim"))]
+    roused: AtomicBool,
     /// Padded: written every tick, while the flag above is read by every publisher.
     pub(crate) metrics: CachePadded<MetricsCells>,
 }
@@ -175,6 +178,8 @@ impl<C> Mailbox<C> {
             refused: AtomicU64::new(0),
             sleep: SleepFlag::new(),
             waker: Arc::new(waker),
+            #[cfg(any(test, feature = "sim"))]
+            roused: AtomicBool::new(false),
             metrics: CachePadded::default(),
         }
     }
@@ -266,13 +271,19 @@ impl<C> Mailbox<C> {
         // Whether it sleeps or not: if whoever roused it last has died before waking it, the
         // flag is down and the shard asleep.
         self.sleep.lower();
-        self.waker.wake();
+        self.wake();
     }
 
     fn rouse_by_eventfd(&self) {
         if self.sleep.rouse() {
-            self.waker.wake();
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        #[cfg(any(test, feature = "sim"))]
+        self.roused.store(true, Ordering::Relaxed);
+        self.waker.wake();
     }
 
     pub(crate) fn has_commands(&self) -> bool {
@@ -313,6 +324,11 @@ impl<C> Mailbox<C> {
         }
     }
 
+    /// A callback's command for its own shard for which there was no room.
+    pub(crate) fn count_own_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Connections of the shard, at most one tick ago.
     pub(crate) fn connections(&self) -> u64 {
         self.metrics.connections()
@@ -323,6 +339,19 @@ impl<C> Mailbox<C> {
         sum.commands_lost += self.lost.load(Ordering::Relaxed);
         sum.panics += self.panics.load(Ordering::Relaxed);
         sum.commands_refused += self.refused.load(Ordering::Relaxed);
+    }
+
+    /// Whether the shard was woken by its eventfd since this was asked last.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn take_roused(&self) -> bool {
+        self.roused.swap(false, Ordering::Relaxed)
+    }
+
+    /// How many commands wait, and the bytes of the messages in them.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn waiting_now(&self) -> (usize, usize) {
+        let Room { entries, bytes, .. } = &self.room;
+        (entries.load(Ordering::SeqCst), bytes.load(Ordering::SeqCst))
     }
 }
 

@@ -237,7 +237,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             && core.dirty.is_empty()
             && core.log.is_empty()
             && self.desk.own() == 0
-            && !self.desk.has_answers())
+            && !self.desk.has_answers()
+            && !self.desk.timers.is_due(core.now_ms))
     }
 
     fn has_mail(&self) -> bool {

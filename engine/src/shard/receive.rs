@@ -96,9 +96,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
             Stage::Awaiting | Stage::Answering => {
                 let input = session.transport.open(driver.received(&lease));
-                let is_kept = take_early(lent.core, session, input);
-                // Cut off: there is nothing to be told before the answer.
-                (!is_kept).then_some((CloseCode::POLICY_VIOLATION, "too much before the answer"))
+                take_early(lent.core, session, input)
             }
             _ if !session.is_heard() => {
                 let bytes = lease.bytes();

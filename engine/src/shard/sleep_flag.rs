@@ -44,11 +44,6 @@ impl SleepFlag {
                 .compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
     }
-
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn is_raised(&self) -> bool {
-        self.asleep.load(Ordering::Relaxed)
-    }
 }
 
 #[cfg(all(test, not(ringwire_loom)))]

@@ -3,15 +3,26 @@
 //! of either driver.
 //!
 //! The shards are the ones that serve; only the driver differs. A run is a world of one to three
-//! shards and up to a dozen clients, some of which are hostile or slow. After every step the rules
+//! shards and up to a dozen clients, some of which are hostile or slow, and a handler that uses
+//! everything a callback may use: tickets, commands, timers, and other connections. After every step the rules
 //! of `docs/architecture.md` ("Invariants") are checked, and for each connection that a deadline
 //! has ended, that its client had left something undone and that nothing it had sent was unread.
 //! At the end all clients leave, and everything must be back where it began. A broken rule panics
 //! with its seed. Nothing here sleeps, opens a socket, or depends on anything but the seed.
 
+/// Tells the story of a run on standard error, where `RINGWIRE_SIM_TRACE` is set.
+macro_rules! trace {
+    ($($words:tt)*) => {
+        if std::env::var_os("RINGWIRE_SIM_TRACE").is_some() {
+            eprintln!($($words)*);
+        }
+    };
+}
+
 mod client;
 mod dice;
 mod driver;
+mod habits;
 mod kernel;
 mod label;
 mod model;
@@ -80,7 +91,8 @@ mod tests {
         }
         // A simulator that does nothing would keep every rule too.
         assert!(sum.opens > SEEDS && sum.delivered > 5 * SEEDS, "{sum:?}");
-        assert!(sum.faults > 10 * SEEDS, "{sum:?}");
+        assert!(sum.answered > 3 * SEEDS && sum.obeyed > SEEDS, "{sum:?}");
+        assert!(sum.fired > SEEDS && sum.faults > 10 * SEEDS, "{sum:?}");
     }
 
     #[test]

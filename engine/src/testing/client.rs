@@ -60,7 +60,7 @@ enum Stage {
 /// A client with a WebSocket connection to a [`TestShard`](super::TestShard), or with the wish for
 /// one. Dropping it does not end the connection; [`leave`](Self::leave) does.
 pub struct TestClient {
-    wire: SharedWire,
+    pub(super) wire: SharedWire,
     stage: Stage,
     protocols: Vec<String>,
     end_told: bool,

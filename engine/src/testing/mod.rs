@@ -184,4 +184,6 @@ impl<H: Handler> Drop for TestShard<H> {
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod findings;
+#[cfg(test)]
 mod tests;

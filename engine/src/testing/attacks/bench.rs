@@ -237,12 +237,7 @@ pub(super) struct Bench {
 
 /// No deadline ends anybody, and a slow reader is not closed.
 pub(super) fn config() -> Config {
-    Config {
-        ping_interval_ms: 0,
-        idle_timeout_ms: 0,
-        overflow: Overflow::Drop,
-        ..Config::default()
-    }
+    Config::new().ping_interval_ms(0).idle_timeout_ms(0).overflow(Overflow::Drop)
 }
 
 impl Bench {

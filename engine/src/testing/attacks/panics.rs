@@ -210,7 +210,7 @@ fn a_panic_in_the_drop_of_a_state() {
 /// the server has ended.
 #[test]
 fn a_panic_in_the_drop_of_a_command() {
-    let mut shard = keeper(Config { command_entries: 2_000, ..config() }, 700);
+    let mut shard = keeper(config().command_entries(2_000), 700);
     let handle = shard.handle();
     let mut observer = shard.connect("/", &[]).unwrap();
     handle.command(0, Order::Drop(Bomb)).unwrap();

@@ -10,7 +10,6 @@ use ringwire_proto::Response;
 
 use super::bench::{Scripted, accept, config};
 use super::*;
-use crate::config::Config;
 use crate::handler::Upgrade;
 use crate::testing::client;
 use crate::testing::driver::SharedWire;
@@ -269,7 +268,7 @@ fn early_bytes_up_to_their_bound() {
     const MAX: usize = 200;
     for is_behind_head in [true, false] {
         for (bytes, is_kept) in [(0, true), (MAX - 10, true), (MAX, true), (MAX + 10, false)] {
-            let mut bench = Bench::empty(Config { early_bytes_max: MAX, ..config() });
+            let mut bench = Bench::empty(config().early_bytes_max(MAX));
             take_ticket(&bench, Callback::Upgrade);
             let mut own = bench.shard.begin("/own", &[]);
             if !is_behind_head {

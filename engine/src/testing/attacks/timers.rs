@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::bench::config;
 use super::*;
 use crate::TimerId;
-use crate::config::Config;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -151,7 +150,7 @@ fn times_that_no_clock_reaches() {
 #[test]
 fn there_are_so_many_timers() {
     for timers_max in [0, 1, 3] {
-        let mut bench = Bench::empty(Config { timers_max, ..config() });
+        let mut bench = Bench::empty(config().timers_max(timers_max));
         let set = within(&mut bench, |at| {
             let cx = at.cx();
             let set: Vec<_> = (0..6).map(|_| cx.set_timer(5 * MS)).collect();
