@@ -133,6 +133,7 @@ impl<S> Connections<S> {
     /// Bytes of address space that [`new`](Self::new) sets aside for each slot.
     pub(crate) const SLOT_BYTES: usize = size_of::<Entry<S>>();
 
+    #[cfg(any(test, feature = "sim"))]
     fn slots(&self) -> impl Iterator<Item = &Slot<S>> {
         self.entries.iter().filter_map(Entry::slot)
     }

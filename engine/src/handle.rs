@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 
 use crate::conn::ConnId;
 use crate::driver_choice::DriverKind;
@@ -134,6 +134,8 @@ impl<C> Handle<C> {
     /// # Errors
     ///
     /// [`HandleError::Busy`] or [`HandleError::Stopped`]; the connection is then closed.
+    /// [`HandleError::NoStream`] if the descriptor is that of something else: a datagram socket
+    /// could not be cut off, and the server would never end.
     ///
     /// # Panics
     ///
@@ -146,6 +148,9 @@ impl<C> Handle<C> {
         state: S,
     ) -> Result<(), HandleError> {
         let socket = socket.into();
+        if SockRef::from(&socket).r#type().ok() != Some(Type::STREAM) {
+            return Err(HandleError::NoStream);
+        }
         prepare(&socket);
         let mailbox = match shard {
             Some(shard) => &self.mailboxes[shard],
