@@ -29,6 +29,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     }
 
     /// A publish is lost, of which the next tick tells the subscribers.
+    #[cfg(test)]
     pub(crate) fn lose_publish(&mut self) {
         self.core.publishes_unlogged += 1;
     }

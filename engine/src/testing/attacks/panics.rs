@@ -60,11 +60,11 @@ fn a_panic_in_each_callback() {
         assert_eq!(bench.metrics().panics, 1, "{callback:?}");
         if let Some(own) = bench.clients.get_mut("own") {
             let status = own.response().map(|response| response.status);
-            let codes = own.received().into_iter().filter_map(|received| match received {
+            let mut codes = own.received().into_iter().filter_map(|received| match received {
                 Received::Close(code, _) => Some(code.as_u16()),
                 _ => None,
             });
-            assert_eq!(status.or(codes.last()), code, "{callback:?}");
+            assert_eq!(status.or(codes.next_back()), code, "{callback:?}");
         }
         assert_eq!(bench.close_told("own").as_deref(), told, "{callback:?}");
         let before = Received::Text("before the panic".into());
