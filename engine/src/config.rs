@@ -89,23 +89,24 @@ settings! {
     message_timeout_ms: u32 = 60_000,
 
     /// A handshake or a request that a callback has taken a [`Ticket`](crate::Ticket) for gets 503
-    /// if it is not answered within this time. Default 10,000: far above a slow look-up, and less
-    /// than a browser waits.
+    /// if it is not answered within this time; 0 disables the limit. Default 10,000: far above a
+    /// slow look-up, and less than a browser waits.
     ticket_timeout_ms: u32 = 10_000,
     /// Input that is kept, unparsed, while a ticket is out or a response is on its way, whether it
-    /// came with the request or behind it; a peer that sends more is cut off. A WebSocket client
-    /// sends nothing before the answer (RFC 6455 §4.1),
+    /// came with the request or behind it; a peer that sends more is cut off, and counted in
+    /// [`Metrics::violations`](crate::Metrics::violations). A WebSocket client sends nothing before
+    /// the answer (RFC 6455 §4.1),
     /// and few HTTP clients send a request before the answer to the one before. Default 65,536: one
     /// receive buffer.
     early_bytes_max: usize = 64 << 10,
     /// Body of a request, else 413. Default 1 MiB, as for a message.
     body_bytes_max: usize = 1 << 20,
-    /// Time for the body of a request from the end of its head on, else 408. Default 30,000: 1 MiB
-    /// over a slow line.
+    /// Time for the body of a request from the end of its head on, else 408; 0 disables the limit.
+    /// Default 30,000: 1 MiB over a slow line.
     body_timeout_ms: u32 = 30_000,
-    /// Time between two requests of a connection, after which it is closed. Default 75,000: longer
-    /// than the 60 s after which common proxies close theirs, so that they do not use one that is
-    /// being closed.
+    /// Time between two requests of a connection, after which it is closed; 0 disables the limit.
+    /// Default 75,000: longer than the 60 s after which common proxies close theirs, so that they do
+    /// not use one that is being closed.
     keep_alive_timeout_ms: u32 = 75_000,
     /// A connection that sends nothing for this long is closed with 1001; 0 disables the limit.
     /// Default 120,000. Pings find a dead peer sooner.

@@ -96,6 +96,8 @@ pub enum HandleError {
     OtherServer,
     /// A callback would wait for a shard, which could last for ever. Nothing was queued.
     OnShard,
+    /// What was to be adopted is no stream socket, TCP's or Unix's. It was closed.
+    NoStream,
 }
 
 impl fmt::Display for HandleError {
@@ -105,6 +107,7 @@ impl fmt::Display for HandleError {
             Self::Stopped => "the server has stopped",
             Self::OtherServer => "the id is that of another server's connection",
             Self::OnShard => "a callback must not wait for a shard",
+            Self::NoStream => "the descriptor is no stream socket",
         })
     }
 }

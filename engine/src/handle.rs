@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 
 pub use self::waiting::Waiting;
 use crate::conn::{ConnId, SendCounts, SendStatus};
@@ -161,6 +161,8 @@ impl<C> Handle<C> {
     /// # Errors
     ///
     /// [`HandleError::Busy`] or [`HandleError::Stopped`]; the connection is then closed.
+    /// [`HandleError::NoStream`] if the descriptor is that of something else: a datagram socket
+    /// could not be cut off, and the server would never end.
     ///
     /// # Panics
     ///
@@ -173,6 +175,9 @@ impl<C> Handle<C> {
         state: S,
     ) -> Result<(), HandleError> {
         let socket = socket.into();
+        if SockRef::from(&socket).r#type().ok() != Some(Type::STREAM) {
+            return Err(HandleError::NoStream);
+        }
         prepare(&socket);
         let mailbox = match shard {
             Some(shard) => &self.mailboxes[shard],

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -305,6 +305,13 @@ impl From<TcpStream> for RawClient {
 }
 
 impl RawClient {
+    /// A client of a server that is not there yet, and the server's end of its connection.
+    pub fn pair() -> (Self, TcpStream) {
+        let listener = TcpListener::bind((own_ip(), 0)).unwrap();
+        let client = Self::connect(listener.local_addr().unwrap());
+        (client, listener.accept().unwrap().0)
+    }
+
     /// As [`TestServer::connect`].
     pub fn connect(addr: SocketAddr) -> Self {
         Self::patient(connect(addr))
