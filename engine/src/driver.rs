@@ -183,7 +183,8 @@ pub trait Socket: fmt::Debug {
     /// deadline is about to end the connection.
     fn unread_bytes(&self) -> u32;
 
-    /// Bytes the kernel has taken for the peer and the peer has not acknowledged.
+    /// Bytes the kernel has taken for the peer and the peer has not acknowledged; over a Unix socket
+    /// what the peer has not read, and the kernel's overhead.
     fn unacknowledged_bytes(&self) -> u32;
 
     /// The peer's address, if the socket still has one.

@@ -6,7 +6,7 @@ pub(crate) mod descriptors;
 pub(crate) mod driver_choice;
 pub(crate) mod joining;
 pub(crate) mod listen_addr;
-mod listening;
+mod listeners;
 pub(crate) mod pin;
 pub(crate) mod shard_start;
 mod starting;
@@ -24,7 +24,7 @@ use crate::handler::Handler;
 use crate::server::driver_choice::{DriverChoice, DriverKind};
 use crate::server::joining::{join_shards, make_mailboxes};
 use crate::server::listen_addr::ListenAddr;
-use crate::server::listening::{Asked, Listening};
+use crate::server::listeners::{Asked, Listening};
 use crate::server::pin::{Pin, place_shards};
 use crate::server::shard_start::ShardStart;
 use crate::server::starting::{Plan, check_memory, size_rings, start_threads};
@@ -234,7 +234,7 @@ impl Builder {
             }
         };
         let patience = Duration::from_millis(self.config.bind_timeout_ms.into());
-        listening::open(asked, shards, self.unix_mode, patience)
+        listeners::open(asked, shards, self.unix_mode, patience)
     }
 }
 
