@@ -22,7 +22,8 @@ OWN_HOST = f"127.{64 | os.getpid() >> 16 & 63}.{os.getpid() >> 8 & 255}.{os.getp
 DRIVER = os.environ.get("RINGWIRE_DRIVER", "auto")
 
 LINE = re.compile(
-    r"listening on ws://((?:127\.\d+\.\d+\.\d+|\[::1\]):(\d+)) \((\d+) shards, (io_uring|epoll)\)\n"
+    r"listening on (?:ws://((?:127\.\d+\.\d+\.\d+|\[::1\]):(\d+))|ws\+unix:(\S+))"
+    r" \((\d+) shards, (io_uring|epoll)\)\n"
 )
 
 
@@ -38,14 +39,22 @@ def run(name, *options):
 class ExampleServer:
     """A running example; leaving the `with` block kills it if it still runs.
 
-    `program` starts it in place of its binary. It has to run on `driver`, unless that is `auto`.
+    `program` starts it in place of its binary. It has to run on `driver`, unless that is `auto`. `listen`
+    takes the place of host and port; its first listener has the first line.
     """
 
-    def __init__(self, name, *options, host="127.0.0.1", port=0, program=None, driver=DRIVER):
+    def __init__(
+        self, name, *options, host="127.0.0.1", port=0, listen=None, program=None, driver=DRIVER
+    ):
         self.name = name
+        listeners = listen or [f"{host}:{port}"]
         self._log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [*(program or command(name)), "--listen", f"{host}:{port}", *map(str, options)],
+            [
+                *(program or command(name)),
+                *(word for listener in listeners for word in ("--listen", listener)),
+                *map(str, options),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -54,11 +63,19 @@ class ExampleServer:
         ready, _, _ = select.select([self.process.stdout], [], [], TIMEOUT_S)
         line = self.process.stdout.readline() if ready else ""
         match = LINE.fullmatch(line)
-        if not match or driver not in ("auto", match[4]):
+        if not match or driver not in ("auto", match[5]):
             self.kill()
             raise AssertionError(f"{name}, asked for {driver}, printed {line!r}; its log:\n{self.log()}")
-        self.address, self.port, self.shards = match[1], int(match[2]), int(match[3])
-        self.driver = match[4]
+        self.address, self.path = match[1], match[3]
+        self.port = int(match[2]) if match[2] else None
+        self.shards, self.driver = int(match[4]), match[5]
+
+    def next_line(self):
+        """The address or the path of the next listener."""
+        line = self.process.stdout.readline()
+        match = LINE.fullmatch(line)
+        assert match, f"{self.name} printed {line!r}; its log:\n{self.log()}"
+        return match[1] or match[3]
 
     def log(self):
         self._log.seek(0)

@@ -5,17 +5,22 @@ Every function named check_* runs once, in order; the first failure ends the run
 
 import http.client
 import json
+import os
+import re
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlencode
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import connect, unix_connect
 
-from example_server import DRIVER, TIMEOUT_S, ExampleServer, run
+from example_server import DRIVER, OWN_HOST, TIMEOUT_S, ExampleServer, run
 
 NAMES = ["echo", "broadcast", "chat"]
 KIB = 1024
@@ -143,6 +148,107 @@ def check_listens_where_a_name_points():
             assert f'"{nowhere}"' in ended.stderr and "ADDR:PORT" in ended.stderr, ended.stderr
 
 
+def check_listens_on_unix_sockets_too():
+    for name in NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/ws.sock"
+            # As a server leaves it that was killed.
+            with socket.socket(socket.AF_UNIX) as left_over:
+                left_over.bind(path)
+            listen = [f"unix:{path}", "127.0.0.1:0", f"unix:@{OWN_HOST}"]
+            with ExampleServer(name, "--shards", 2, "--unix-mode", 600, listen=listen) as server:
+                assert (server.address, server.path) == (None, path)
+                assert os.stat(path).st_mode & 0o777 == 0o600
+                address, abstract = server.next_line(), server.next_line()
+                assert abstract == f"@{OWN_HOST}"
+                visit(connect(f"ws://{address}{path_of(name)}", open_timeout=TIMEOUT_S, proxy=None))
+                for where in (path, f"\0{OWN_HOST}"):
+                    uri = f"ws://localhost{path_of(name)}"
+                    visit(unix_connect(where, uri, open_timeout=TIMEOUT_S))
+                second = run(name, "--listen", f"unix:{path}")
+                assert second.returncode == 1 and path in second.stderr, second
+                server.stop()
+                assert not os.path.exists(path)
+            with open(path, "w") as precious:
+                precious.write("precious")
+            ended = run(name, "--listen", f"unix:{path}")
+            assert ended.returncode == 1 and "no socket" in ended.stderr, ended
+            assert open(path).read() == "precious"
+
+
+NGINX_LINES = re.compile(r"### nginx in front.*?```nginx\n(.*?)```", re.DOTALL)
+
+
+def check_nginx_forwards_to_a_unix_socket():
+    """With the lines of docs/operations.md."""
+    lines = NGINX_LINES.search(Path("docs/operations.md").read_text())[1]
+    assert "unix:/run/app/ws.sock;" in lines, lines
+    with tempfile.TemporaryDirectory() as folder:
+        # Its workers run as another user, who is not in our group.
+        os.chmod(folder, 0o755)
+        path, port = f"{folder}/ws.sock", free_port()
+        configuration = Path(folder, "nginx.conf")
+        temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        configuration.write_text(
+            f"daemon off; pid {folder}/pid; error_log stderr; worker_processes 2; events {{}}\n"
+            f"http {{ access_log off; server {{ listen {OWN_HOST}:{port};\n"
+            + "".join(f"{name}_temp_path {folder}/{name};\n" for name in temporary)
+            + lines.replace("/run/app/ws.sock", path)
+            + "}}\n"
+        )
+        options = ("--shards", 2, "--unix-mode", 666)
+        with ExampleServer("echo", *options, listen=[f"unix:{path}"]) as server:
+            with Proxy(["nginx", "-c", str(configuration), "-p", folder], port), ExitStack() as stack:
+                origin = f"http://{OWN_HOST}:{port}"
+                uri = f"ws://{OWN_HOST}:{port}/"
+                clients = [
+                    stack.enter_context(
+                        connect(uri, open_timeout=TIMEOUT_S, proxy=None, origin=origin)
+                    )
+                    for _ in range(20)
+                ]
+                for message in ("hello", "x" * 300 * KIB, b"\0\xff"):
+                    for websocket in clients:
+                        websocket.send(message)
+                    for websocket in clients:
+                        assert receive(websocket) == message
+                with refused(403):
+                    visit(connect(uri, proxy=None, origin="https://other.example"))
+                server.signal(signal.SIGTERM)
+                for websocket in clients:
+                    assert drained(websocket) == 1001
+                assert server.wait() == (0, ""), server.log()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind((OWN_HOST, 0))
+        return probe.getsockname()[1]
+
+
+class Proxy:
+    """A process that listens on that port of our host while the `with` block runs."""
+
+    def __init__(self, words, port):
+        self._words, self._port = words, port
+
+    def __enter__(self):
+        self._process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL)
+        until = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                socket.create_connection((OWN_HOST, self._port), TIMEOUT_S).close()
+                return self
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        self.__exit__()
+        raise AssertionError(f"{self._words[0]} does not listen")
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait(TIMEOUT_S)
+
+
 def check_pages_of_other_sites_are_refused_unless_named():
     for name in NAMES:
         with ExampleServer(name) as server:
@@ -197,6 +303,7 @@ def check_wrong_options_are_explained():
             (["--idle-timeout", "soon"], "--idle-timeout"),
             (["--colour"], "--colour"),
             (["--driver", "kqueue"], "--driver"),
+            (["--unix-mode", "rw"], "--unix-mode"),
             (["--allow-origin", "https://app.example/"], "--allow-origin"),
             (["--allow-origin", "null"], "--allow-origin"),
         ]:

@@ -429,8 +429,8 @@ pub trait Driver {
     where
         Self: Sized;
 
-    /// Bytes the kernel has taken for the peer and the peer has not acknowledged. Costs a system
-    /// call.
+    /// Bytes the kernel has taken for the peer and the peer has not acknowledged; over a Unix socket
+    /// what the peer has not read, and the kernel's overhead. Costs a system call.
     fn unacknowledged_bytes(socket: &Socket) -> u32
     where
         Self: Sized;

@@ -363,7 +363,8 @@ pub(crate) fn become_shard() {
 }
 
 /// As a listener's sockets are: io_uring waits by itself, and no frame waits for another one's
-/// acknowledgement. A socket that refuses is gone, as the first receive will say.
+/// acknowledgement. A Unix socket has no such option, and sends at once. Any other socket that
+/// refuses is gone, as the first receive will say.
 fn prepare(socket: &OwnedFd) {
     let socket = SockRef::from(socket);
     let _ = socket.set_nonblocking(false);

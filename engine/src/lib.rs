@@ -84,7 +84,7 @@ mod handle;
 mod handler;
 mod in_time;
 mod listen_addr;
-mod listening;
+mod listeners;
 mod mailbox;
 mod metrics;
 mod pin;

@@ -15,7 +15,7 @@ use crate::error::SetupError;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::listen_addr::ListenAddr;
-use crate::listening::{self, Asked, Listening};
+use crate::listeners::{self, Asked, Listening};
 use crate::mailbox::Mailbox;
 use crate::pin::{Pin, place_shards};
 use crate::shard::{Links, Publication};
@@ -225,7 +225,7 @@ impl Builder {
             }
         };
         let patience = Duration::from_millis(self.config.bind_timeout_ms.into());
-        listening::open(asked, shards, self.unix_mode, patience)
+        listeners::open(asked, shards, self.unix_mode, patience)
     }
 }
 

@@ -50,6 +50,7 @@ fn a_listener_with_connections_that_wait() {
                 assert_echoes(client);
             }
             (0..20).for_each(|_| assert_echoes(&mut RawClient::open(address)));
+            drop(waiting);
             stop(running);
             let refused =
                 TcpStream::connect(address).expect_err("the server had the only descriptor");

@@ -14,12 +14,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use harness::folder::Folder;
-use harness::{Echo, NEVER_MS, PATIENCE, RawClient, ServerFrame, builder, patient, text};
-use harness::{handshake, wait_until};
+use harness::{
+    Echo, PATIENCE, RawClient, ServerFrame, builder, handshake, patient, text, wait_until,
+};
 use ringwire::{
     Config, Conn, Context, Handler, ListenAddr, Message, Offer, Request, Running, SetupError,
     Upgrade,
 };
+
+/// Waits for nobody who does not answer a Close frame when it stops.
+fn settled() -> Config {
+    Config { close_timeout_ms: 500, ..patient() }
+}
 
 /// Says which shard it is on; blocks on `block` until it may go on, and sends much on `fill`.
 #[derive(Clone)]
@@ -97,7 +103,7 @@ fn shard_of(client: &mut RawClient) -> usize {
 fn shards_take_turns() {
     const CLIENTS: usize = 100;
     let folder = Folder::new();
-    let running = start(&folder, 2, patient());
+    let running = start(&folder, 2, settled());
     assert_eq!(running.local_addrs(), [ListenAddr::Unix(folder.socket())]);
     let mut clients: Vec<RawClient> =
         (0..CLIENTS).map(|_| RawClient::open_unix(&folder.addr())).collect();
@@ -125,7 +131,7 @@ fn shards_take_turns() {
 fn a_crowd_that_comes_at_once_is_served() {
     const CLIENTS: usize = 500;
     let folder = Folder::new();
-    let running = start(&folder, 2, patient());
+    let running = start(&folder, 2, settled());
     for _ in 0..3 {
         let mut clients: Vec<RawClient> =
             (0..CLIENTS).map(|_| RawClient::connect_unix(&folder.addr())).collect();
@@ -148,7 +154,7 @@ fn a_shard_that_stands_still_leaves_connections_to_the_others() {
     const CLIENTS: usize = 40;
     let folder = Folder::new();
     let (handler, is_blocked, may_go_on) = Shards::new();
-    let server = builder().listen(folder.listen()).shards(2).config(patient());
+    let server = builder().listen(folder.listen()).shards(2).config(settled());
     let running = server.start(move |_| handler.clone()).unwrap();
     let mut blocking = RawClient::open_unix(&folder.addr());
     blocking.send(&text("block"));
@@ -173,7 +179,7 @@ fn a_shard_that_stands_still_leaves_connections_to_the_others() {
 #[test]
 fn a_full_shard_leaves_connections_to_the_others() {
     let folder = Folder::new();
-    let running = start(&folder, 2, Config { connections_max: 5, ..patient() });
+    let running = start(&folder, 2, Config { connections_max: 5, ..settled() });
     let mut clients: Vec<RawClient> =
         (0..10).map(|_| RawClient::open_unix(&folder.addr())).collect();
     let mut refused = RawClient::connect_unix(&folder.addr());
@@ -216,7 +222,7 @@ fn the_file_has_its_mode_and_goes_with_the_server() {
 #[test]
 fn the_file_of_somebody_else_is_kept() {
     let folder = Folder::new();
-    let running = start(&folder, 1, patient());
+    let running = start(&folder, 1, settled());
     fs::remove_file(folder.socket()).unwrap();
     let _another = UnixListener::bind(folder.socket()).unwrap();
     let inode = fs::symlink_metadata(folder.socket()).unwrap().ino();
@@ -234,13 +240,13 @@ fn paths_that_cannot_be_listened_on() {
     let impatient = || Config { bind_timeout_ms: 50, ..Config::default() };
     let folder = Folder::new();
     for name in ["", "@", &"p".repeat(108)] {
-        let error = error(format!("unix:{name}"), impatient());
+        let error = error(format!("unix:{name}"), imsettled());
         assert!(matches!(error, SetupError::UnixName { .. }), "{error}");
     }
-    assert!(error(format!("unix:{}", "p".repeat(108)), impatient()).to_string().contains("107"));
+    assert!(error(format!("unix:{}", "p".repeat(108)), imsettled()).to_string().contains("107"));
 
-    let error_there = || error(folder.listen(), impatient());
-    let running = start(&folder, 2, patient());
+    let error_there = || error(folder.listen(), imsettled());
+    let running = start(&folder, 2, settled());
     let in_use = error_there();
     assert!(matches!(in_use, SetupError::AddressInUse { .. }), "{in_use}");
     assert!(in_use.to_string().contains(&folder.listen()), "{in_use}");
@@ -253,9 +259,9 @@ fn paths_that_cannot_be_listened_on() {
     assert!(matches!(no_socket, SetupError::NotASocket { .. }), "{no_socket}");
     assert_eq!(fs::read(folder.socket()).unwrap(), b"precious");
 
-    let nowhere = error(format!("{}/nowhere/ws", folder.listen()), impatient());
+    let nowhere = error(format!("{}/nowhere/ws", folder.listen()), imsettled());
     assert!(matches!(nowhere, SetupError::Listen { .. }), "{nowhere}");
-    let nowhere = error("unix:/nowhere/at/all".to_owned(), impatient());
+    let nowhere = error("unix:/nowhere/at/all".to_owned(), imsettled());
     assert!(nowhere.to_string().contains("RuntimeDirectory"), "{nowhere}");
 }
 
@@ -340,7 +346,7 @@ fn raise_descriptor_limit() {
 fn a_thousand_are_told_that_the_server_stops() {
     raise_descriptor_limit();
     let folder = Folder::new();
-    let running = start(&folder, 2, patient());
+    let running = start(&folder, 2, settled());
     let mut clients: Vec<RawClient> =
         (0..1_000).map(|_| RawClient::open_unix(&folder.addr())).collect();
     running.handle().stop();
@@ -357,7 +363,7 @@ fn a_thousand_are_told_that_the_server_stops() {
 #[test]
 fn backpressure() {
     let folder = Folder::new();
-    let config = Config { write_bytes_max: 64 << 20, ..patient() };
+    let config = Config { write_bytes_max: 64 << 20, ..settled() };
     let running = start(&folder, 1, config);
     let mut client = RawClient::open_unix(&folder.addr());
     client.send(&[text("fill"), text("behind")].concat());
@@ -373,13 +379,13 @@ fn backpressure() {
 fn peers_that_are_silent_or_read_nothing() {
     let folder = Folder::new();
     let deadlines: [(Config, &str, u16); 3] = [
-        (Config { idle_timeout_ms: 200, ..patient() }, "", 1001),
-        (Config { ping_interval_ms: 100, pong_timeout_ms: 200, ..patient() }, "", 1011),
-        (Config { write_timeout_ms: 200, ..patient() }, "fill", 1006),
+        (Config { idle_timeout_ms: 200, ..settled() }, "", 1001),
+        (Config { ping_interval_ms: 100, pong_timeout_ms: 200, ..settled() }, "", 1011),
+        (Config { write_timeout_ms: 200, ..settled() }, "fill", 1006),
     ];
     for (config, says, code) in deadlines {
         println!("to be closed with {code}");
-        let running = start(&folder, 1, Config { close_timeout_ms: NEVER_MS, ..config });
+        let running = start(&folder, 1, config);
         let mut client = RawClient::open_unix(&folder.addr());
         if !says.is_empty() {
             client.send(&text(says));
@@ -403,17 +409,18 @@ fn peers_that_are_silent_or_read_nothing() {
 fn a_slow_peer_that_reads_on() {
     let folder = Folder::new();
     let config = Config {
-        write_timeout_ms: 1_000,
+        write_timeout_ms: 2_000,
         write_rate_bytes_min: 10_000,
-        ping_interval_ms: 500,
-        pong_timeout_ms: 1_000,
-        idle_timeout_ms: 1_500,
-        ..patient()
+        ping_interval_ms: 1_000,
+        pong_timeout_ms: 2_000,
+        idle_timeout_ms: 3_000,
+        ..settled()
     };
     let running = start(&folder, 1, config);
     let mut client = RawClient::open_unix(&folder.addr());
     client.send(&text("fill"));
-    client.read_slowly(1_200_000, 20_000);
+    // For more than twice as long as any of them.
+    client.read_slowly(2_400_000, 20_000);
     assert_eq!(client.read_past_pings().payload.len(), 30_000_000);
     stop(running);
 }
@@ -422,7 +429,7 @@ fn a_slow_peer_that_reads_on() {
 #[test]
 fn a_peer_that_says_something_and_leaves() {
     let folder = Folder::new();
-    let running = start(&folder, 2, patient());
+    let running = start(&folder, 2, settled());
     let handle = running.handle();
     for round in 0..300 {
         let mut client = RawClient::open_unix(&folder.addr());
@@ -440,7 +447,7 @@ fn a_peer_that_says_something_and_leaves() {
 #[test]
 fn descriptors_from_a_peer_are_not_kept() {
     let folder = Folder::new();
-    let running = start(&folder, 1, patient());
+    let running = start(&folder, 1, settled());
     let mut client = RawClient::open_unix(&folder.addr());
     let (reader, writer) = std::io::pipe().unwrap();
     // A cmsghdr: its length, SOL_SOCKET, SCM_RIGHTS, a descriptor, and padding.

@@ -1,5 +1,11 @@
-//! The bytes of a TCP connection that the kernel holds: unread input (`SIOCINQ`) and
-//! unacknowledged output (`SIOCOUTQ`; both in tcp(7)). Used when a deadline is about to end a
+//! The bytes of a connection that the kernel holds: unread input (`SIOCINQ`) and unacknowledged output
+//! (`SIOCOUTQ`; both in tcp(7)).
+//!
+//! A Unix socket has both too. What it has sent is acknowledged when the peer has read it, in units of
+//! one send (36 KiB at most, kernel 6.18), and each counts with the kernel's overhead: some 800 bytes
+//! for a small one. So a peer that reads is seen to make progress, in steps.
+//!
+//! Used when a deadline is about to end a
 //! connection, when the engine pings it, and when it starts to close.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,8 +33,37 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    /// What the peer has read is acknowledged, and nothing else.
+    #[test]
+    fn both_directions_of_a_unix_socket_are_seen() {
+        let (mut server, mut client) = UnixStream::pair().unwrap();
+        client.write_all(b"unread").unwrap();
+        assert_eq!(unread_bytes(server.as_fd()), 6);
+        server.read_exact(&mut [0; 6]).unwrap();
+        assert_eq!(unread_bytes(server.as_fd()), 0);
+        server.set_nonblocking(true).unwrap();
+        let mut sent_bytes = 0;
+        while let Ok(bytes) = server.write(&[0; 65_536]) {
+            sent_bytes += bytes;
+        }
+        let mut before = unacknowledged_bytes(server.as_fd());
+        assert!(before as usize >= sent_bytes);
+        // Each unit is acknowledged when all of it has been read.
+        const UNIT_BYTES: usize = 64 << 10;
+        for _ in 0..sent_bytes / UNIT_BYTES {
+            client.read_exact(&mut [0; UNIT_BYTES]).unwrap();
+            let left = unacknowledged_bytes(server.as_fd());
+            assert!(left < before, "{left} after {before}");
+            before = left;
+        }
+        client.set_nonblocking(true).unwrap();
+        while client.read(&mut [0; UNIT_BYTES]).is_ok_and(|bytes| bytes > 0) {}
+        assert_eq!(unacknowledged_bytes(server.as_fd()), 0);
+    }
 
     #[test]
     fn both_directions_are_seen() {

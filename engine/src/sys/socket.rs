@@ -35,6 +35,9 @@ pub(super) fn into_descriptor(socket: Socket) -> OwnedFd {
 /// window update behind `SHUT_RD`). So a peer whose window was full was told nothing at all: it
 /// hung for up to 100 s, until its probes of the window were far enough apart.
 ///
+/// A Unix socket that is closed with unread input tells its peer of a reset by itself (unix(7)), after
+/// what the peer has yet to read; the option changes nothing of it.
+///
 /// An error says that the peer is gone already, which the receive and the send will say as well.
 pub(super) fn shut_down(socket: &Socket) {
     let descriptor = descriptor(socket);
