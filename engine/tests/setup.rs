@@ -4,10 +4,12 @@
 mod harness;
 
 use std::env;
+use std::fs;
 use std::net::TcpStream;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 
+use harness::folder::Folder;
 use harness::{Echo, RawClient, ServerFrame, TestServer, builder, own_ip, text};
 use ringwire::{
     Config, Conn, Context, DriverChoice, HandleError, Handler, Message, Offer, Request, Running,
@@ -21,7 +23,7 @@ fn start(address: &str, shards: usize) -> Result<Running, SetupError> {
 /// The error of a start that must not work.
 fn error(started: Result<Running, SetupError>) -> SetupError {
     match started {
-        Ok(running) => panic!("started on {}", running.local_addr()),
+        Ok(running) => panic!("started on {:?}", running.local_addrs()),
         Err(error) => error,
     }
 }
@@ -77,6 +79,24 @@ fn two_servers_on_one_port() {
         second.handle().stop();
         second.join().expect("no shard panics");
     }
+}
+
+/// A start that fails leaves no file, whichever address it is that fails.
+#[test]
+fn a_failed_start_leaves_no_file() {
+    let folder = Folder::new();
+    let server = builder().listen(folder.listen()).listen("192.0.2.1:0").shards(2);
+    assert!(server.start(|_| Echo).is_err());
+    assert!(fs::symlink_metadata(folder.socket()).is_err());
+    let server = builder().listen(folder.listen()).listen(folder.listen());
+    let twice = error(server.start(|_| Echo));
+    assert!(matches!(twice, SetupError::ListenedTwice { .. }), "{twice}");
+    // Also by another path.
+    let winding = folder.listen().replace("ws.sock", "./ws.sock");
+    let server = builder().listen(folder.listen()).listen(winding);
+    let twice = error(server.start(|_| Echo));
+    assert!(matches!(twice, SetupError::ListenedTwice { .. }), "{twice}");
+    assert!(fs::symlink_metadata(folder.socket()).is_err());
 }
 
 #[test]

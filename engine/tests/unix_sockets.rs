@@ -3,13 +3,10 @@
 
 mod harness;
 
-use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
-use std::process::{self, Child, Command, Stdio};
+use std::process::{self, Command};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -240,12 +237,12 @@ fn paths_that_cannot_be_listened_on() {
     let impatient = || Config { bind_timeout_ms: 50, ..Config::default() };
     let folder = Folder::new();
     for name in ["", "@", &"p".repeat(108)] {
-        let error = error(format!("unix:{name}"), imsettled());
+        let error = error(format!("unix:{name}"), impatient());
         assert!(matches!(error, SetupError::UnixName { .. }), "{error}");
     }
-    assert!(error(format!("unix:{}", "p".repeat(108)), imsettled()).to_string().contains("107"));
+    assert!(error(format!("unix:{}", "p".repeat(108)), impatient()).to_string().contains("107"));
 
-    let error_there = || error(folder.listen(), imsettled());
+    let error_there = || error(folder.listen(), impatient());
     let running = start(&folder, 2, settled());
     let in_use = error_there();
     assert!(matches!(in_use, SetupError::AddressInUse { .. }), "{in_use}");
@@ -259,81 +256,10 @@ fn paths_that_cannot_be_listened_on() {
     assert!(matches!(no_socket, SetupError::NotASocket { .. }), "{no_socket}");
     assert_eq!(fs::read(folder.socket()).unwrap(), b"precious");
 
-    let nowhere = error(format!("{}/nowhere/ws", folder.listen()), imsettled());
+    let nowhere = error(format!("{}/nowhere/ws", folder.listen()), impatient());
     assert!(matches!(nowhere, SetupError::Listen { .. }), "{nowhere}");
-    let nowhere = error("unix:/nowhere/at/all".to_owned(), imsettled());
+    let nowhere = error("unix:/nowhere/at/all".to_owned(), impatient());
     assert!(nowhere.to_string().contains("RuntimeDirectory"), "{nowhere}");
-}
-
-/// A start that fails leaves no file, whichever address it is that fails.
-#[test]
-fn a_failed_start_leaves_no_file() {
-    let folder = Folder::new();
-    let server = builder().listen(folder.listen()).listen("192.0.2.1:0").shards(2);
-    assert!(server.start(|_| Echo).is_err());
-    assert!(fs::symlink_metadata(folder.socket()).is_err());
-    let server = builder().listen(folder.listen()).listen(folder.listen());
-    let error = server.start(|_| Echo).map(drop).expect_err("twice");
-    assert!(matches!(error, SetupError::ListenedTwice { .. }), "{error}");
-    // Also by another path.
-    let winding = folder.listen().replace("ws.sock", "./ws.sock");
-    let server = builder().listen(folder.listen()).listen(winding);
-    let error = server.start(|_| Echo).map(drop).expect_err("twice");
-    assert!(matches!(error, SetupError::ListenedTwice { .. }), "{error}");
-    assert!(fs::symlink_metadata(folder.socket()).is_err());
-}
-
-/// Set in the process that is to be killed: where it listens.
-const ADDRESS: &str = "RINGWIRE_TEST_LISTENS";
-
-/// A server is back at once where its last owner was killed with many connections.
-#[test]
-fn restarts_right_after_sigkill() {
-    if let Ok(address) = env::var(ADDRESS) {
-        let running = builder().listen(address).shards(2).start(|_| Echo);
-        match &running {
-            Ok(running) => println!("listening on {}", running.local_addrs()[0]),
-            Err(error) => println!("listening on nothing: {error}"),
-        }
-        std::thread::sleep(PATIENCE);
-        return;
-    }
-    let folder = Folder::new();
-    for _ in 0..5 {
-        let mut killed = spawn(&folder);
-        let clients: Vec<RawClient> =
-            (0..100).map(|_| RawClient::open_unix(&folder.addr())).collect();
-        killed.0.kill().expect("it lives");
-        // Not waited for: whoever restarts it does not know either when the kernel is done.
-        let _next = spawn(&folder);
-        assert_eq!(ask(&mut RawClient::open_unix(&folder.addr()), "hello"), "hello");
-        drop(clients);
-    }
-}
-
-/// Killed when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn spawn(folder: &Folder) -> Killed {
-    let mut child = Command::new(env::current_exe().expect("a test knows its binary"))
-        .args(["--exact", "restarts_right_after_sigkill", "--nocapture"])
-        .env(ADDRESS, folder.listen())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let stdout = BufReader::new(child.stdout.take().expect("piped"));
-    let child = Killed(child);
-    let line = stdout.lines().map(|line| line.expect("text")).find(|l| l.contains("listening on"));
-    let line = line.expect("it says where it listens");
-    assert!(line.ends_with(&folder.listen()), "{line}");
-    child
 }
 
 /// Descriptors of a crowd; should the limit not be raised, connecting says so.
@@ -464,25 +390,4 @@ fn descriptors_from_a_peer_are_not_kept() {
     assert_eq!(std::io::Read::read(&mut &reader, &mut [0]).unwrap(), 0);
     assert_eq!(ask(&mut client, "still there?"), "still there?");
     stop(running);
-}
-
-/// The file goes although the working directory has changed since. In a process of its own.
-#[test]
-fn a_relative_path() {
-    let folder = Folder::new();
-    if env::var_os(ADDRESS).is_some() {
-        let running = builder().listen("unix:ws.sock").shards(1).start(|_| Echo).unwrap();
-        assert_eq!(running.local_addrs()[0].to_string(), "unix:ws.sock");
-        assert!(PathBuf::from("ws.sock").exists());
-        let socket = std::path::absolute("ws.sock").unwrap();
-        env::set_current_dir("/").unwrap();
-        stop(running);
-        assert!(fs::symlink_metadata(socket).is_err(), "it is removed");
-        return;
-    }
-    let mut alone = Command::new(env::current_exe().unwrap());
-    alone.args(["--exact", "a_relative_path"]).env(ADDRESS, "1");
-    let output = alone.current_dir(folder.socket().parent().unwrap()).output().unwrap();
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
 }

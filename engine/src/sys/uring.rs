@@ -309,8 +309,9 @@ impl UringDriver {
                 let result = errno_or(result).map(|fd| {
                     // SAFETY: the kernel has just made this descriptor for this completion.
                     let socket = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-                    let listener = self.listeners[listener].as_ref();
-                    listener.expect("closed when its accept is over").prepare(&socket);
+                    if let Some(Some(listener)) = self.listeners.get(listener) {
+                        listener.prepare(&socket);
+                    }
                     Socket(Descriptor::Open(socket))
                 });
                 Some(Completion::Accepted { listener, result, more: cqueue::more(flags) })
