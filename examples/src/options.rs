@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use clap::Parser;
-use ringwire::{Config, DriverChoice, Pin};
+use ringwire::{Builder, Config, DriverChoice, Pin, Server};
 
 const SIGNALS: &str = "SIGTERM or SIGINT closes every connection in good order and ends with \
                        status 0; another one, a second later or more, ends at once, with status 1.";
@@ -68,6 +68,16 @@ impl Options {
             .write_bytes_max(self.max_backpressure);
         let mark = config.write_bytes_mark.min(self.max_backpressure);
         config.write_bytes_mark(mark)
+    }
+
+    /// A server with these settings, all but the addresses to listen on.
+    pub fn server(&self) -> Builder {
+        let server = Server::builder().unix_mode(self.unix_mode).pin(self.pin.clone());
+        let server = server.driver(self.driver).config(self.config());
+        match self.shards {
+            Some(shards) => server.shards(shards.get()),
+            None => server,
+        }
     }
 }
 
