@@ -1,4 +1,4 @@
-"""Two tabs of the chat in a real Chromium. Called by the script `browser` beside this.
+"""Two tabs of the chat in a real Chromium, and the page of the service. Called by the script `browser` beside this.
 
 The tabs sit on two shards; the server is killed and restarted between two messages; both are
 delivered exactly once to both. Then: the page fits a phone, and loaded nothing from elsewhere.
@@ -22,6 +22,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from example_people import token
 from example_server import OWN_HOST, ExampleServer
 
 FLAGS = [
@@ -246,6 +247,42 @@ def check_nothing_came_from_elsewhere(driver, address):
     print(f"fetched {len(fetched)} addresses, all of them the server's own", flush=True)
 
 
+def check_the_page_of_the_service():
+    """It connects with a token, and shows what is said as text."""
+    with chromium() as driver, ExampleServer("service", "--shards", 2, host=OWN_HOST) as server:
+        driver.get(f"http://{server.address}/")
+
+        def fill(form, *values):
+            fields = driver.find_elements(By.CSS_SELECTOR, f"{form} input")
+            for field, value in zip(fields, values, strict=True):
+                field.clear()
+                field.send_keys(value)
+            fields[-1].send_keys(Keys.ENTER)
+
+        def wait_for(selector, text):
+            def shows(_):
+                return text in driver.find_element(By.CSS_SELECTOR, selector).text
+            WebDriverWait(driver, WAIT_S, poll_frequency=0.1).until(shows, f"{text} in {selector}")
+
+        fill("#connect", "no token")
+        wait_for("#state", "Refused")
+        fill("#connect", token("Ada"))
+        wait_for("#log", "You are Ada")
+        wait_for("#people", "Ada")
+        fill("[data-kind=join]", "tea")
+        wait_for("#log", "done (1)")
+        fill("[data-kind=say]", "tea", "<b>no markup</b>")
+        wait_for("#log", "[tea] Ada: <b>no markup</b>")
+        fill("[data-kind=whisper]", "nobody", "psst")
+        wait_for("#log", "not done (3): nobody")
+        fill("[data-kind=find]", "abc")
+        wait_for("#log", "abc is ABC (4)")
+        check_nothing_came_from_elsewhere(driver, server.address)
+        server.stop()
+        wait_for("#state", "Closed (1001")
+    print(f"browser, on {server.driver}: the page of the service speaks", flush=True)
+
+
 def main():
     os.environ["SE_OFFLINE"] = "true"
     with chromium() as driver, contextlib.ExitStack() as servers:
@@ -255,6 +292,7 @@ def main():
         check_the_page_fits_a_phone(driver, server, ada, said)
         check_nothing_came_from_elsewhere(driver, server.address)
         server.stop()
+    check_the_page_of_the_service()
     print(f"browser, on {server.driver}: two messages, two shards, one restart: delivered once each in both tabs")
 
 

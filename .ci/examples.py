@@ -1,55 +1,51 @@
 """Talks to the examples as their users do. Called by the script `examples` beside this.
 
-Every function named check_* runs once, in order; the first failure ends the run.
+Every function named check_* runs once, in order; the first failure ends the run. Those of the larger examples
+are in files of their own, example_*.py.
 """
 
-import http.client
 import json
 import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from urllib.parse import urlencode
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
-
+import example_beside_axum
+import example_service
+from example_client import (
+    ACCEPT,
+    KIB,
+    client,
+    close_of,
+    drained,
+    exchange,
+    get,
+    handshake,
+    receive,
+    refused,
+    visit,
+)
+from example_people import token
 from example_server import DRIVER, TIMEOUT_S, ExampleServer, run
 
-NAMES = ["echo", "broadcast", "chat"]
-KIB = 1024
-
-
-def client(server, path="/", **more):
-    return connect(f"ws://{server.address}{path}", open_timeout=TIMEOUT_S, proxy=None, **more)
-
-
-def receive(websocket):
-    return websocket.recv(timeout=TIMEOUT_S)
-
-
-def visit(websocket):
-    """Opens a connection and closes it again."""
-    with websocket:
-        pass
-
-
-def close_of(websocket):
-    """The code and reason the server closes with."""
-    try:
-        received = receive(websocket)
-    except ConnectionClosed as closed:
-        assert closed.rcvd, f"no Close frame: {closed}"
-        return closed.rcvd.code, closed.rcvd.reason
-    raise AssertionError(f"{received!r} instead of a Close frame")
+# Those whose port is the engine's, and all.
+OWN_PORT = ["echo", "broadcast", "chat", "service"]
+NAMES = [*OWN_PORT, "beside-axum"]
+# Where a WebSocket is, if it is not at `/`.
+PATHS = {
+    "chat": "/ws?room=r&nick=n",
+    "service": f"/ws?token={token('Nobody')}",
+    "beside-axum": f"/ws/room?key={example_beside_axum.KEY_OF_ADA}",
+}
 
 
 # --- Every example -------------------------------------------------------------------------
 
 
 def path_of(name):
-    return "/ws?room=r&nick=n" if name == "chat" else "/"
+    return PATHS.get(name, "/")
 
 
 def check_the_line_says_where_and_how_many():
@@ -89,27 +85,15 @@ def check_signals_drain():
                 assert server.wait() == (0, ""), server.log()
 
 
-def drained(websocket):
-    for _ in range(100):
-        try:
-            receive(websocket)
-        except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else 1006
-    raise AssertionError("no end of messages")
-
-
 def check_a_second_signal_ends_at_once():
     with ExampleServer("echo", "--shards", 1) as server:
         # Shakes hands, and then never answers the Close frame that the first signal brings.
         with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as mute:
-            mute.sendall(
-                b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
+            mute.sendall(handshake("/"))
             head = b""
             while not head.endswith(b"\r\n\r\n"):
                 head += mute.recv(1) or b"no end of the head\r\n\r\n"
-            assert b" 101 " in head and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, head
+            assert b" 101 " in head and ACCEPT in head, head
             server.signal(signal.SIGTERM)
             frame = mute.recv(4 * KIB)
             assert frame[:1] == b"\x88", frame
@@ -165,7 +149,7 @@ def check_pages_of_other_sites_are_refused_unless_named():
 
 
 def check_load_balancers_find_an_answer():
-    for name in NAMES:
+    for name in OWN_PORT:
         with ExampleServer(name) as server:
             for request, status in [
                 ("OPTIONS / HTTP/1.0\r\n\r\n", 204),
@@ -179,14 +163,6 @@ def check_load_balancers_find_an_answer():
                 assert answer.endswith("ok\n") == (status == 200 and request[0] == "G"), answer
                 assert "\r\nDate: " in answer and "\r\nConnection: close\r\n" in answer, answer
             server.stop()
-
-
-def exchange(server, request):
-    """Everything the server answers to these bytes and a FIN."""
-    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as peer:
-        peer.sendall(request)
-        peer.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: peer.recv(4 * KIB), b""))
 
 
 def check_wrong_options_are_explained():
@@ -277,25 +253,6 @@ def notice(websocket, kind):
     received = json.loads(receive(websocket))
     assert received["kind"] == kind, f"{received} instead of {kind}"
     return received
-
-
-@contextmanager
-def refused(status):
-    try:
-        yield
-    except InvalidStatus as error:
-        assert error.response.status_code == status, error
-    else:
-        raise AssertionError(f"accepted instead of {status}")
-
-
-def get(server, path, method="GET"):
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
-    connection.request(method, path)
-    response = connection.getresponse()
-    body = response.read().decode()
-    connection.close()
-    return response, body
 
 
 def check_chat_serves_its_page():
@@ -390,9 +347,15 @@ def check_chat_shrugs_off_the_malicious():
         server.stop()
 
 
+def checks_of(module):
+    checks = [(name, check) for name, check in vars(module).items() if name.startswith("check_")]
+    assert checks, f"nothing to check in {module}"
+    return checks
+
+
 def main():
-    checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
-    assert checks, "nothing to check"
+    modules = [sys.modules[__name__], example_service, example_beside_axum]
+    checks = [check for module in modules for check in checks_of(module)]
     for name, check in checks:
         started = time.monotonic()
         check()

@@ -129,7 +129,9 @@ impl<C> Handle<C> {
     /// [`Metrics::connections_refused`].
     ///
     /// The socket must not be registered anywhere any more: tokio's `TcpStream::into_std` sees to
-    /// that. TLS must have ended before it.
+    /// that. TLS must have ended before it. The 101 must agree to no extension;
+    /// [`accept_for_key`](crate::accept_for_key) makes its Sec-WebSocket-Accept. Whether a page of
+    /// another origin may connect (RFC 6455 §10.2) is for that server to decide.
     ///
     /// # Errors
     ///

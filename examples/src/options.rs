@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use clap::Parser;
-use ringwire::{Config, DriverChoice, Pin};
+use ringwire::{Builder, Config, DriverChoice, Pin, Server};
 
 const SIGNALS: &str = "SIGTERM or SIGINT closes every connection in good order and ends with \
                        status 0; another one, a second later or more, ends at once, with status 1.";
@@ -66,6 +66,16 @@ impl Options {
             write_bytes_max: self.max_backpressure,
             write_bytes_mark: defaults.write_bytes_mark.min(self.max_backpressure),
             ..defaults
+        }
+    }
+
+    /// A server with these settings, all but the addresses to listen on.
+    pub fn server(&self) -> Builder {
+        let server = Server::builder();
+        let server = server.pin(self.pin.clone()).driver(self.driver).config(self.config());
+        match self.shards {
+            Some(shards) => server.shards(shards.get()),
+            None => server,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Whose pages may connect to an example: those it serves itself, those named by `--allow-origin`,
-//! or everybody's. It decides nothing: the engine compares.
+//! or everybody's. At a handshake the engine compares; other requests are compared here.
 
 use std::str::FromStr;
 
-use ringwire::{Upgrade, is_serialised_origin};
+use ringwire::{Upgrade, is_same_origin, is_serialised_origin};
 
 /// A value of `--allow-origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,20 @@ impl AllowedOrigin {
             Self::Any => upgrade.dangerously_allow_any_origin(),
             Self::One(origin) => upgrade.allow_origin(origin),
         })
+    }
+
+    /// Whether a request with this Origin may act for its user at `host`: what the engine asks
+    /// before it upgrades, for requests that it does not judge.
+    #[must_use]
+    pub fn admit(origins: &[Self], origin: Option<&str>, host: &str) -> bool {
+        // No browser, no page.
+        let Some(origin) = origin else { return true };
+        // Behind a proxy that adds TLS the page is `https` and the request `http`.
+        ["http", "https"].iter().any(|scheme| is_same_origin(origin, scheme, host))
+            || origins.iter().any(|allowed| match allowed {
+                Self::Any => true,
+                Self::One(other) => other == origin,
+            })
     }
 }
 
@@ -40,6 +54,23 @@ impl FromStr for AllowedOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_admitted_as_the_engine_admits_them() {
+        let admits = |options: &[&str], origin| {
+            let origins: Vec<_> = options.iter().map(|option| option.parse().unwrap()).collect();
+            AllowedOrigin::admit(&origins, origin, "a.example:8080")
+        };
+        for own in [None, Some("http://a.example:8080"), Some("https://a.example:8080")] {
+            assert!(admits(&[], own), "{own:?}");
+        }
+        for other in ["http://a.example", "https://b.example", "null", ""] {
+            assert!(!admits(&[], Some(other)), "{other}");
+            assert!(admits(&["any"], Some(other)), "{other}");
+        }
+        assert!(admits(&["https://c.example", "https://b.example"], Some("https://b.example")));
+        assert!(!admits(&["https://c.example"], Some("https://b.example")));
+    }
 
     #[test]
     fn an_origin_is_what_browsers_send() {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use ringwire::{Handle, Handler, Running, Server, ShardStart};
+use ringwire::{DriverKind, Handler, ShardStart};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -48,9 +48,23 @@ pub fn serve_then<H: Handler>(
     handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
     started: impl FnOnce(SocketAddr),
 ) -> ExitCode {
+    run_as_process(|| {
+        let server = options.listen.iter().fold(options.server(), |server, address| server.listen(address));
+        let running = server.start(handler)?;
+        let handle = running.handle();
+        on_signal(move || handle.stop())?;
+        announce(running.local_addrs(), running.shards(), running.driver());
+        started(running.local_addr());
+        running.join()?;
+        Ok(())
+    })
+}
+
+/// Runs an example: its log goes to standard error, and an error ends it with status 1.
+pub fn run_as_process(run: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
     let is_terminal = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).init();
-    match run(options, handler, started) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -59,39 +73,23 @@ pub fn serve_then<H: Handler>(
     }
 }
 
-fn run<H: Handler>(
-    options: &Options,
-    handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
-    started: impl FnOnce(SocketAddr),
-) -> Result<(), Box<dyn Error>> {
-    let mut server =
-        Server::builder().pin(options.pin.clone()).driver(options.driver).config(options.config());
-    for address in &options.listen {
-        server = server.listen(address);
-    }
-    if let Some(shards) = options.shards {
-        server = server.shards(shards.get());
-    }
-    let running = server.start(handler)?;
-    stop_on_signal(running.handle())?;
-    announce(&running);
-    started(running.local_addr());
-    running.join()?;
-    Ok(())
-}
-
-/// One line per address for people and scripts alike. Nobody needs to listen: a closed standard
-/// output is no reason not to serve.
-fn announce<C>(running: &Running<C>) {
-    let (shards, driver) = (running.shards(), running.driver());
+/// Prints one line per address for people and scripts alike. Nobody needs to listen: a closed
+/// standard output is no reason not to serve.
+pub fn announce(addresses: &[SocketAddr], shards: usize, driver: DriverKind) {
     let mut out = io::stdout().lock();
-    for address in running.local_addrs() {
+    for address in addresses {
         let _ = writeln!(out, "listening on ws://{address} ({shards} shards, {driver})");
     }
     let _ = out.flush();
 }
 
-fn stop_on_signal<C: Send + 'static>(handle: Handle<C>) -> io::Result<()> {
+/// Calls `stop` at the first SIGTERM or SIGINT. Another one, a second later or more, ends the
+/// process at once, with status 1.
+///
+/// # Errors
+///
+/// The signals cannot be handled, or no thread can be started.
+pub fn on_signal(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let ends_at_once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -101,7 +99,7 @@ fn stop_on_signal<C: Send + 'static>(handle: Handle<C>) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             tracing::info!(signal, "draining");
-            handle.stop();
+            stop();
             thread::sleep(SAME_SIGNAL);
             ends_at_once.store(true, Ordering::Relaxed);
         }
