@@ -28,7 +28,7 @@ ADA = {"Authorization": f"Bearer {KEY_OF_ADA}"}
 
 
 def enter(server, room="tea", **more):
-    return client(server, f"/ws/{quote(room)}?key={KEY_OF_ADA}", **more)
+    return client(server, f"/ws/{quote(room, '')}?key={KEY_OF_ADA}", **more)
 
 
 def check_beside_axum_has_axums_routes():

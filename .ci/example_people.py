@@ -91,7 +91,8 @@ def enter(server, *names):
     with ExitStack() as stack:
         people = []
         for name in names:
-            websocket = client(server, "/ws", additional_headers=bearer(name))
+            # Without a limit: a queue full of states would keep the Close frame from being read.
+            websocket = client(server, "/ws", additional_headers=bearer(name), max_queue=None)
             people.append(Person(stack.enter_context(websocket), name))
         yield people if len(people) > 1 else people[0]
 

@@ -406,5 +406,8 @@ def check_service_ends_in_order():
                 server.signal(signal.SIGTERM)
                 for person in people:
                     assert drained(person.websocket) == 1001
+                # The one who was still being looked at may try again, or has just come in.
+                assert late.recv(4096).startswith((b"HTTP/1.1 503 ", b"HTTP/1.1 101 "))
+                late.close()
                 assert server.wait() == (0, ""), server.log()
                 assert "panicked" not in server.log(), server.log()

@@ -30,7 +30,7 @@ impl Handler for Chat {
     type Command = ();
 
     fn on_request(&mut self, _cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
-        page::respond(request.path()).into()
+        page::respond(request.method(), request.path()).into()
     }
 
     fn on_upgrade(

@@ -1,7 +1,7 @@
 //! The page and its parts, built into the program. They come from here and may load nothing from
 //! anywhere else; nothing here depends on who asks.
 
-use ringwire::Response;
+use ringwire::{Method, Response};
 
 /// Where the page finds its WebSocket.
 pub(crate) const SOCKET_PATH: &str = "/ws";
@@ -26,8 +26,11 @@ const HEADERS: [(&str, &str); 4] = [
 ];
 
 /// Answers a plain HTTP request.
-pub(crate) fn respond(path: &str) -> Response {
+pub(crate) fn respond(method: Method, path: &str) -> Response {
     match path {
+        _ if method.may_have_body() => {
+            with(sentence(405, "There is only reading here.\n"), "Allow", "GET, HEAD, OPTIONS")
+        }
         "/" => answer(200, "text/html; charset=utf-8", INDEX),
         "/style.css" => answer(200, "text/css; charset=utf-8", STYLE),
         "/script.js" => answer(200, "text/javascript; charset=utf-8", SCRIPT),
