@@ -27,7 +27,9 @@ use clap::Parser;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use mimalloc::MiMalloc;
-use ringwire::{Conn, Context, Handle, Handler, Message, Offer, Upgrade, accept_for_key};
+use ringwire::{
+    Conn, Context, Handle, Handler, ListenAddr, Message, Offer, Upgrade, accept_for_key,
+};
 use ringwire_examples::{AllowedOrigin, Options, announce, on_signal, parse, run_as_process};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -47,18 +49,18 @@ impl Handler for Rooms {
     type State = Member;
     type Command = ();
 
-    /// Nobody comes in by Ringwire's own port, which would be past axum's keys.
+    /// Ringwire listens nowhere, so nobody asks here.
     fn on_upgrade(
         &mut self,
         _cx: &mut Context<'_, Self>,
         _request: &ringwire::Request<'_>,
         _offer: &Offer<'_>,
     ) -> Upgrade<Member> {
-        Upgrade::refuse(ringwire::Response::text(403, "come by the other port\n"))
+        Upgrade::refuse(ringwire::Response::new(404))
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, member: &mut Member) {
-        conn.subscribe(&member.topic);
+        conn.subscribe(&member.topic).expect("one topic, whose length has been checked");
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, member: &mut Member, message: Message<'_>) {
@@ -247,8 +249,7 @@ fn main() -> ExitCode {
 }
 
 fn run(GateOptions { options, api_key }: GateOptions) -> Result<(), Box<dyn Error>> {
-    // Ringwire wants an address, too. Nobody is let in there.
-    let running = options.server().listen("127.0.0.1:0").start(|_shard| Rooms)?;
+    let running = options.server().no_listener().start(|_shard| Rooms)?;
     let gate = Gate {
         names: api_key.into_iter().map(|ApiKey { name, key }| (key, name)).collect(),
         origins: options.allow_origin.clone(),
@@ -263,8 +264,8 @@ fn run(GateOptions { options, api_key }: GateOptions) -> Result<(), Box<dyn Erro
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let listeners = listen(&options.listen).await?;
-        let addresses =
-            listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let addresses = listeners.iter().map(|listener| listener.local_addr().map(Into::into));
+        let addresses = addresses.collect::<Result<Vec<ListenAddr>, _>>()?;
         announce(&addresses, running.shards(), running.driver());
         serve(listeners, &routes(gate), stopped).await
     })?;

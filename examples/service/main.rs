@@ -142,10 +142,10 @@ impl Service {
     /// Does what a client asks for, or says why not.
     fn obey(&self, conn: &mut Conn<'_, Self>, name: &Name, asked: Numbered) -> Result<(), &str> {
         let (is_done, otherwise) = match asked.order {
-            Order::Join { room } => (conn.subscribe(&topic(&room)), "you are in too many rooms"),
+            Order::Join { room } => (conn.subscribe(&topic(&room)).is_ok(), "too many rooms"),
             Order::Leave { room } => (conn.unsubscribe(&topic(&room)), "you are not there"),
             Order::Say { room, text } if conn.is_subscribed(&topic(&room)) => {
-                conn.publish_all(&topic(&room), &said(&room, name, &text));
+                conn.publish_all(&topic(&room), said(&room, name, &text));
                 (true, "")
             }
             Order::Say { .. } => (false, "you are not there"),
@@ -163,7 +163,7 @@ impl Service {
                     let value = key.as_str().to_uppercase();
                     let found = json!({"kind": "found", "seq": seq, "key": key, "value": value});
                     // Nothing happens if the one who asks has left.
-                    let _ = handle.waiting().send_blocking(id, &found.to_string());
+                    let _ = handle.waiting().send_blocking(id, found.to_string());
                 });
                 (true, "")
             }
@@ -210,10 +210,9 @@ impl Handler for Service {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, guest: &mut Guest) {
-        conn.subscribe(EVERYBODY);
-        conn.send(
-            &json!({"kind": "welcome", "name": guest.name, "shard": conn.shard()}).to_string(),
-        );
+        conn.subscribe(EVERYBODY).expect("the first topic");
+        let welcome = json!({"kind": "welcome", "name": guest.name, "shard": conn.shard()});
+        conn.send(welcome.to_string());
         self.tell_shards(conn, guest, true);
     }
 
@@ -232,7 +231,7 @@ impl Handler for Service {
             Ok(()) => json!({"kind": "ack", "seq": seq}),
             Err(reason) => json!({"kind": "error", "seq": seq, "reason": reason}),
         };
-        conn.send(&answer.to_string());
+        conn.send(answer.to_string());
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, guest: &mut Guest, _: CloseCode, _: &str) {
@@ -255,7 +254,7 @@ impl Handler for Service {
         }
         // One shard speaks for all of them.
         if cx.shard() == 0 {
-            cx.publish_all(EVERYBODY, &state.to_string());
+            cx.publish_all(EVERYBODY, state.to_string());
         }
     }
 }

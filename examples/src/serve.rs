@@ -4,7 +4,6 @@
 use std::{
     error::Error,
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc,
@@ -14,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ringwire::{DriverKind, Handler, ShardStart};
+use ringwire::{DriverKind, Handler, ListenAddr, ShardStart};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -39,22 +38,23 @@ pub fn serve<H: Handler>(
     options: &Options,
     handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
 ) -> ExitCode {
-    serve_then(options, handler, |_address| {})
+    serve_then(options, handler, |_addresses| {})
 }
 
-/// [`serve`], and calls `started` with the address once connections are accepted.
+/// [`serve`], and calls `started` with what is listened on once connections are accepted.
 pub fn serve_then<H: Handler>(
     options: &Options,
     handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
-    started: impl FnOnce(SocketAddr),
+    started: impl FnOnce(&[ListenAddr]),
 ) -> ExitCode {
     run_as_process(|| {
-        let server = options.listen.iter().fold(options.server(), |server, address| server.listen(address));
+        let server =
+            options.listen.iter().fold(options.server(), |server, address| server.listen(address));
         let running = server.start(handler)?;
         let handle = running.handle();
         on_signal(move || handle.stop())?;
         announce(running.local_addrs(), running.shards(), running.driver());
-        started(running.local_addr());
+        started(running.local_addrs());
         running.join()?;
         Ok(())
     })
@@ -75,10 +75,12 @@ pub fn run_as_process(run: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitC
 
 /// Prints one line per address for people and scripts alike. Nobody needs to listen: a closed
 /// standard output is no reason not to serve.
-pub fn announce(addresses: &[SocketAddr], shards: usize, driver: DriverKind) {
+pub fn announce(addresses: &[ListenAddr], shards: usize, driver: DriverKind) {
     let mut out = io::stdout().lock();
     for address in addresses {
-        let _ = writeln!(out, "listening on ws://{address} ({shards} shards, {driver})");
+        // `unix:PATH` as WebSocket clients have it: `ws+unix:PATH`.
+        let scheme = if address.tcp().is_some() { "ws://" } else { "ws+" };
+        let _ = writeln!(out, "listening on {scheme}{address} ({shards} shards, {driver})");
     }
     let _ = out.flush();
 }

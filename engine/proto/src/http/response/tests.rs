@@ -34,7 +34,10 @@ fn text_is_text_and_a_401_names_its_scheme() {
     assert!(page.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{page}");
     let text = written(&Response::unauthorized("Bearer", String::from("expired")), false);
     assert!(text.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{text}");
-    assert!(text.contains("\r\nWWW-Authenticate: Bearer\r\n") && text.ends_with("expired"), "{text}");
+    assert!(
+        text.contains("\r\nWWW-Authenticate: Bearer\r\n") && text.ends_with("expired"),
+        "{text}"
+    );
 }
 
 #[test]
