@@ -5,12 +5,15 @@ use std::time::Duration;
 use ringwire_proto::{CloseCode, Message, frame_header_bytes};
 
 use super::errands::Deed;
+use super::tickets::Held;
 use super::{Model, ModelHandler, State, Tenant};
 use crate::config::Overflow;
 use crate::conn::{ConnId, SendStatus};
 use crate::context::Context;
 use crate::error::HandleError;
 use crate::handler::Upgrade;
+use crate::shard::app_timers::TimerId;
+use crate::sim::dice::Dice;
 use crate::sim::label::{ClientNumber, To};
 
 impl ModelHandler {
@@ -36,6 +39,7 @@ impl ModelHandler {
         match self.dice.below(16) {
             0..=3 => self.send_to_somebody(cx),
             4 if self.dice.chance(20) => self.close_somebody(cx),
+            6 if self.dice.chance(10) => self.close_room(cx),
             5 if self.dice.chance(20) => self.terminate_somebody(cx),
             4..=6 => self.look_at_somebody(cx, current),
             7 | 8 => self.set_timer(cx),
@@ -120,8 +124,28 @@ impl ModelHandler {
         }
     }
 
-    fn close_somebody(&mut self, cx: &mut Context<'_, Self>) {
-        let Some((to, id)) = self.somebody() else { return };
+    pub(super) fn close_somebody(&mut self, cx: &mut Context<'_, Self>) {
+        if let Some((to, id)) = self.somebody() {
+            self.close(cx, to, id);
+        }
+    }
+
+    /// Closes the subscribers of a topic on this shard, some or all, in any order.
+    fn close_room(&mut self, cx: &mut Context<'_, Self>) {
+        let topic = *self.dice.pick(&['a', 'b', 'c']);
+        let mut there: Vec<_> = {
+            let model = self.model.borrow();
+            let here = model.tenants.iter().filter(|(_, tenant)| tenant.shard == self.shard);
+            let there = here.filter(|(_, tenant)| tenant.topics.contains(&topic));
+            there.filter_map(|(&to, tenant)| Some((to, tenant.id?))).collect()
+        };
+        for _ in 0..self.dice.between(2, 10).min(there.len()) {
+            let (to, id) = there.swap_remove(self.dice.below(there.len()));
+            self.close(cx, to, id);
+        }
+    }
+
+    fn close(&mut self, cx: &mut Context<'_, Self>, to: ClientNumber, id: ConnId) {
         trace!("shard {}: closes client {to}", self.shard);
         let has_room = self.model.borrow().has_room(id.shard(), 0);
         let closed = cx.close_other(id, CloseCode::NORMAL, "by another");
@@ -191,11 +215,7 @@ impl ModelHandler {
     }
 
     /// Takes a timer back: this one, or any, perhaps one that has fired.
-    pub(super) fn cancel_timer(
-        &mut self,
-        cx: &mut Context<'_, Self>,
-        timer: Option<crate::shard::app_timers::TimerId>,
-    ) {
+    pub(super) fn cancel_timer(&mut self, cx: &mut Context<'_, Self>, timer: Option<TimerId>) {
         let picked = self.model.borrow().clocks.pick(self.shard, &self.dice);
         let Some(timer) = timer.or(picked) else { return };
         let cancelled = cx.cancel_timer(timer);
@@ -221,7 +241,7 @@ impl ModelHandler {
             };
             (model.errands.make(deed), has_room)
         };
-        let (number, ticket) = (errand.number, errand.ticket());
+        let number = errand.number;
         let told = if shard != self.shard || is_own {
             cx.command(shard, errand)
         } else {
@@ -236,7 +256,7 @@ impl ModelHandler {
                 model.errands.note_own(shard, number, tick);
             }
             Ok(()) => model.errands.note_boxed(shard, number),
-            Err(_) => model.note_ticket_dropped(ticket),
+            Err(_) => model.note_dropped(number),
         }
     }
 
@@ -247,12 +267,7 @@ impl ModelHandler {
         self.answer(cx, &mut model, held);
     }
 
-    pub(super) fn answer(
-        &self,
-        cx: &mut Context<'_, Self>,
-        model: &mut Model,
-        held: super::tickets::Held,
-    ) {
+    pub(super) fn answer(&self, cx: &mut Context<'_, Self>, model: &mut Model, held: Held) {
         let state = model.state_for(held.client());
         trace!("shard {}: answers the ticket of {:?}", self.shard, held.id());
         if held.shard() == self.shard && self.dice.chance(50) {
@@ -287,7 +302,7 @@ impl Model {
     }
 
     /// What a command is to do.
-    pub(in crate::sim) fn make_deed(&mut self, dice: &crate::sim::dice::Dice) -> Deed {
+    pub(in crate::sim) fn make_deed(&mut self, dice: &Dice) -> Deed {
         match dice.below(20) {
             0..=9 => Deed::Nothing,
             10 if dice.chance(20) => Deed::Panic,
@@ -296,22 +311,24 @@ impl Model {
         }
     }
 
-    pub(in crate::sim) fn pick_held(
-        &mut self,
-        dice: &crate::sim::dice::Dice,
-    ) -> Option<super::tickets::Held> {
+    pub(in crate::sim) fn pick_held(&mut self, dice: &Dice) -> Option<Held> {
         let count = self.held.len();
         (count > 0).then(|| self.held.swap_remove(dice.below(count)))
     }
 
-    /// A ticket was in a command that was dropped.
-    pub(in crate::sim) fn note_ticket_dropped(
-        &mut self,
-        ticket: Option<(super::tickets::RequestId, bool)>,
-    ) {
-        if let Some((id, is_void)) = ticket {
-            super::tickets::Held::note_dropped(id, is_void, &mut self.requests);
+    /// A command was dropped, and with it the ticket in it.
+    pub(in crate::sim) fn note_dropped(&mut self, number: u64) {
+        if let Some((id, is_void)) = self.errands.drop_one(number) {
+            Held::note_dropped(id, is_void, &mut self.requests);
         }
+    }
+
+    /// A shard ends; how many commands are lost with it.
+    pub(in crate::sim) fn note_end(&mut self, shard: usize) -> usize {
+        self.ended[shard] = true;
+        let left = self.errands.drop_left(shard);
+        left.iter().for_each(|&number| self.note_dropped(number));
+        left.len()
     }
 
     /// Whether a shard's queue has room for one more command, of so many bytes.
