@@ -5,11 +5,14 @@ use std::time::Duration;
 use ringwire_proto::{CloseCode, Message, frame_header_bytes};
 
 use super::errands::Deed;
+use super::tickets::Held;
 use super::{Model, ModelHandler, State, Tenant};
+use crate::app_timers::TimerId;
 use crate::conn::{ConnId, SendStatus};
 use crate::context::Context;
 use crate::error::HandleError;
 use crate::handler::Upgrade;
+use crate::sim::dice::Dice;
 use crate::sim::label::{ClientNumber, To};
 
 impl ModelHandler {
@@ -34,7 +37,11 @@ impl ModelHandler {
     pub(super) fn act(&mut self, cx: &mut Context<'_, Self>, current: Option<ClientNumber>) {
         match self.dice.below(16) {
             0..=3 => self.send_to_somebody(cx),
-            4 if self.dice.chance(20) => self.close_somebody(cx),
+            4 if self.dice.chance(20) => {
+                for _ in 0..*self.dice.pick(&[1, 1, 2, 3]) {
+                    self.close_somebody(cx);
+                }
+            }
             5 if self.dice.chance(20) => self.terminate_somebody(cx),
             4..=6 => self.look_at_somebody(cx, current),
             7 | 8 => self.set_timer(cx),
@@ -119,7 +126,7 @@ impl ModelHandler {
         }
     }
 
-    fn close_somebody(&mut self, cx: &mut Context<'_, Self>) {
+    pub(super) fn close_somebody(&mut self, cx: &mut Context<'_, Self>) {
         let Some((to, id)) = self.somebody() else { return };
         trace!("shard {}: closes client {to}", self.shard);
         let has_room = self.model.borrow().has_room(id.shard(), 0);
@@ -187,11 +194,7 @@ impl ModelHandler {
     }
 
     /// Takes a timer back: this one, or any, perhaps one that has fired.
-    pub(super) fn cancel_timer(
-        &mut self,
-        cx: &mut Context<'_, Self>,
-        timer: Option<crate::app_timers::TimerId>,
-    ) {
+    pub(super) fn cancel_timer(&mut self, cx: &mut Context<'_, Self>, timer: Option<TimerId>) {
         let picked = self.model.borrow().clocks.pick(self.shard, &self.dice);
         let Some(timer) = timer.or(picked) else { return };
         let cancelled = cx.cancel_timer(timer);
@@ -217,7 +220,7 @@ impl ModelHandler {
             };
             (model.errands.make(deed), has_room)
         };
-        let (number, ticket) = (errand.number, errand.ticket());
+        let number = errand.number;
         let told = if shard != self.shard || is_own {
             cx.command(shard, errand)
         } else {
@@ -232,7 +235,7 @@ impl ModelHandler {
                 model.errands.note_own(shard, number, tick);
             }
             Ok(()) => model.errands.note_boxed(shard, number),
-            Err(_) => model.note_ticket_dropped(ticket),
+            Err(_) => model.note_dropped(number),
         }
     }
 
@@ -243,12 +246,7 @@ impl ModelHandler {
         self.answer(cx, &mut model, held);
     }
 
-    pub(super) fn answer(
-        &self,
-        cx: &mut Context<'_, Self>,
-        model: &mut Model,
-        held: super::tickets::Held,
-    ) {
+    pub(super) fn answer(&self, cx: &mut Context<'_, Self>, model: &mut Model, held: Held) {
         let state = model.state_for(held.client());
         trace!("shard {}: answers the ticket of {:?}", self.shard, held.id());
         if held.shard() == self.shard && self.dice.chance(50) {
@@ -283,7 +281,7 @@ impl Model {
     }
 
     /// What a command is to do.
-    pub(in crate::sim) fn make_deed(&mut self, dice: &crate::sim::dice::Dice) -> Deed {
+    pub(in crate::sim) fn make_deed(&mut self, dice: &Dice) -> Deed {
         match dice.below(20) {
             0..=9 => Deed::Nothing,
             10 if dice.chance(20) => Deed::Panic,
@@ -292,22 +290,24 @@ impl Model {
         }
     }
 
-    pub(in crate::sim) fn pick_held(
-        &mut self,
-        dice: &crate::sim::dice::Dice,
-    ) -> Option<super::tickets::Held> {
+    pub(in crate::sim) fn pick_held(&mut self, dice: &Dice) -> Option<Held> {
         let count = self.held.len();
         (count > 0).then(|| self.held.swap_remove(dice.below(count)))
     }
 
-    /// A ticket was in a command that was dropped.
-    pub(in crate::sim) fn note_ticket_dropped(
-        &mut self,
-        ticket: Option<(super::tickets::RequestId, bool)>,
-    ) {
-        if let Some((id, is_void)) = ticket {
-            super::tickets::Held::note_dropped(id, is_void, &mut self.requests);
+    /// A command was dropped, and with it the ticket in it.
+    pub(in crate::sim) fn note_dropped(&mut self, number: u64) {
+        if let Some((id, is_void)) = self.errands.drop_one(number) {
+            Held::note_dropped(id, is_void, &mut self.requests);
         }
+    }
+
+    /// A shard ends; how many commands are lost with it.
+    pub(in crate::sim) fn note_end(&mut self, shard: usize) -> usize {
+        self.ended[shard] = true;
+        let left = self.errands.drop_left(shard);
+        left.iter().for_each(|&number| self.note_dropped(number));
+        left.len()
     }
 
     /// Whether a shard's queue has room for one more command, of so many bytes.

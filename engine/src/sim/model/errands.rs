@@ -1,7 +1,7 @@
 //! The commands of the simulated application, and which of them each shard has yet to carry out, in
 //! which order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::tickets::{Held, RequestId};
 
@@ -23,7 +23,7 @@ pub(in crate::sim) enum Deed {
 
 impl Errand {
     /// The ticket in it.
-    pub(in crate::sim) fn ticket(&self) -> Option<(RequestId, bool)> {
+    fn ticket(&self) -> Option<(RequestId, bool)> {
         match &self.deed {
             Deed::Answer(held) => Some(held.id()),
             Deed::Nothing | Deed::Act | Deed::Panic => None,
@@ -43,6 +43,8 @@ struct Due {
 pub(in crate::sim) struct Errands {
     next: u64,
     shards: Vec<Due>,
+    /// The tickets in commands that nobody has carried out.
+    tickets: BTreeMap<u64, (RequestId, bool)>,
     /// Commands of any kind for which there was no room, or no shard any more.
     pub(in crate::sim) refused: u64,
     pub(in crate::sim) obeyed: u64,
@@ -54,13 +56,27 @@ pub(in crate::sim) struct Errands {
 impl Errands {
     pub(in crate::sim) fn new(shards: usize) -> Self {
         let shards = (0..shards).map(|_| Due::default()).collect();
-        Self { next: 0, shards, refused: 0, obeyed: 0, boxed_in_tick: 0, own_in_tick: 0 }
+        let tickets = BTreeMap::new();
+        Self { next: 0, shards, tickets, refused: 0, obeyed: 0, boxed_in_tick: 0, own_in_tick: 0 }
     }
 
     /// A command that has not been left anywhere yet.
     pub(in crate::sim) fn make(&mut self, deed: Deed) -> Errand {
         self.next += 1;
-        Errand { number: self.next, deed }
+        let errand = Errand { number: self.next, deed };
+        self.tickets.extend(errand.ticket().map(|ticket| (self.next, ticket)));
+        errand
+    }
+
+    /// It was dropped instead; the ticket in it.
+    pub(super) fn drop_one(&mut self, number: u64) -> Option<(RequestId, bool)> {
+        self.tickets.remove(&number)
+    }
+
+    /// A shard ends: what it has not carried out is dropped.
+    pub(super) fn drop_left(&mut self, shard: usize) -> Vec<u64> {
+        let Due { boxed, own } = &mut self.shards[shard];
+        boxed.drain(..).chain(own.drain(..).map(|(number, _)| number)).collect()
     }
 
     /// A shard's queue has taken it.
@@ -78,6 +94,7 @@ impl Errands {
     pub(super) fn take(&mut self, shard: usize, number: u64, tick: u64) -> Result<(), String> {
         let Due { boxed, own } = &mut self.shards[shard];
         self.obeyed += 1;
+        self.tickets.remove(&number);
         if boxed.front() == Some(&number) {
             boxed.pop_front();
             self.boxed_in_tick += 1;

@@ -37,7 +37,7 @@ impl Handler for ModelHandler {
         // Before it counts as stopped: what is sent here still goes out.
         self.act_sometimes(cx, None);
         let mut model = self.model.borrow_mut();
-        model.stops[self.shard] += 1;
+        model.note_stop(self.shard);
         if !model.is_stopping {
             model.violate(format!("shard {}: stops, and nobody said so", self.shard));
         }
@@ -255,6 +255,9 @@ impl Handler for ModelHandler {
         }
         self.publish(conn, 'a', 3, None);
         self.act_sometimes(conn, Some(client));
+        if self.dice.chance(1) {
+            self.panic();
+        }
     }
 }
 

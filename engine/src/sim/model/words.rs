@@ -61,6 +61,12 @@ impl ModelHandler {
                         }
                     }
                 }
+                drop(model);
+                // The last of the topic's list has taken its place, and is perhaps closed.
+                let percent = self.model.borrow().habits.deeds / 4;
+                if self.dice.chance(percent) {
+                    self.close_somebody(conn);
+                }
             }
             'c' => {
                 conn.close(CloseCode::NORMAL, "told to");

@@ -37,8 +37,11 @@ impl World {
         let is_errand = self.dice.chance(self.model.borrow().habits.errands);
         match self.dice.below(4) {
             _ if !is_errand => self.send_command(),
-            0 => self.tell(),
-            1 => self.tell_patiently(),
+            0 => {
+                let shard = self.dice.below(self.shards.len());
+                self.tell(shard, *self.dice.pick(&[1, 1, 3, 80]));
+            }
+            1 => self.tell_patiently(self.dice.below(self.shards.len())),
             2 => self.terminate(),
             _ => self.answer_tickets(1),
         }
@@ -99,12 +102,16 @@ impl World {
         }
     }
 
+    /// More commands for a shard than fit, and a task that waits for room.
+    pub(super) fn crowd(&mut self, shard: usize) {
+        self.tell(shard, 80);
+        self.tell_patiently(shard);
+    }
+
     /// Gives commands to a shard, perhaps more than fit.
-    fn tell(&mut self) {
-        let shard = self.dice.below(self.shards.len());
-        for _ in 0..*self.dice.pick(&[1, 1, 3, 80]) {
+    fn tell(&mut self, shard: usize, count: usize) {
+        for _ in 0..count {
             let errand = self.make_errand();
-            let ticket = errand.ticket();
             let number = errand.number;
             let has_room = self.model.borrow().has_room(shard, 0);
             let told = self.handle.command(shard, errand);
@@ -112,7 +119,7 @@ impl World {
             model.note_pushed(shard, has_room, told);
             match told {
                 Ok(()) => model.errands.note_boxed(shard, number),
-                Err(_) => model.note_ticket_dropped(ticket),
+                Err(_) => model.note_dropped(number),
             }
         }
     }
@@ -124,11 +131,10 @@ impl World {
     }
 
     /// A task that waits for room.
-    fn tell_patiently(&mut self) {
+    fn tell_patiently(&mut self, shard: usize) {
         if self.senders.len() == SENDERS_MAX {
             return;
         }
-        let shard = self.dice.below(self.shards.len());
         let errand = self.model.borrow_mut().errands.make(Deed::Nothing);
         let number = errand.number;
         let handle: Handle<Errand> = self.handle.clone();

@@ -121,13 +121,15 @@ impl World {
     /// What `Shard::run` does when everybody is gone.
     fn end_shards(&mut self) {
         for shard in 0..self.shards.len() {
-            let mut model = self.model.borrow_mut();
-            if self.shards[shard].is_finished() && !model.ended[shard] {
-                model.ended[shard] = true;
-                self.lost_min += model.errands.left(shard) as u64;
-                drop(model);
-                self.shards[shard].end();
+            if !self.shards[shard].is_finished() || self.model.borrow().ended[shard] {
+                continue;
             }
+            // Behind its last tick.
+            if self.dice.chance(20) {
+                self.crowd(shard);
+            }
+            self.lost_min += self.model.borrow_mut().note_end(shard) as u64;
+            self.shards[shard].end();
         }
         self.note_wakes();
         self.go_on_sending();
