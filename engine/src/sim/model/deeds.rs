@@ -37,11 +37,8 @@ impl ModelHandler {
     pub(super) fn act(&mut self, cx: &mut Context<'_, Self>, current: Option<ClientNumber>) {
         match self.dice.below(16) {
             0..=3 => self.send_to_somebody(cx),
-            4 if self.dice.chance(20) => {
-                for _ in 0..*self.dice.pick(&[1, 1, 2, 3]) {
-                    self.close_somebody(cx);
-                }
-            }
+            4 if self.dice.chance(20) => self.close_somebody(cx),
+            6 if self.dice.chance(10) => self.close_room(cx),
             5 if self.dice.chance(20) => self.terminate_somebody(cx),
             4..=6 => self.look_at_somebody(cx, current),
             7 | 8 => self.set_timer(cx),
@@ -127,7 +124,27 @@ impl ModelHandler {
     }
 
     pub(super) fn close_somebody(&mut self, cx: &mut Context<'_, Self>) {
-        let Some((to, id)) = self.somebody() else { return };
+        if let Some((to, id)) = self.somebody() {
+            self.close(cx, to, id);
+        }
+    }
+
+    /// Closes the subscribers of a topic on this shard, some or all, in any order.
+    fn close_room(&mut self, cx: &mut Context<'_, Self>) {
+        let topic = *self.dice.pick(&['a', 'b', 'c']);
+        let mut there: Vec<_> = {
+            let model = self.model.borrow();
+            let here = model.tenants.iter().filter(|(_, tenant)| tenant.shard == self.shard);
+            let there = here.filter(|(_, tenant)| tenant.topics.contains(&topic));
+            there.filter_map(|(&to, tenant)| Some((to, tenant.id?))).collect()
+        };
+        for _ in 0..self.dice.between(2, 10).min(there.len()) {
+            let (to, id) = there.swap_remove(self.dice.below(there.len()));
+            self.close(cx, to, id);
+        }
+    }
+
+    fn close(&mut self, cx: &mut Context<'_, Self>, to: ClientNumber, id: ConnId) {
         trace!("shard {}: closes client {to}", self.shard);
         let has_room = self.model.borrow().has_room(id.shard(), 0);
         let closed = cx.close_other(id, CloseCode::NORMAL, "by another");
