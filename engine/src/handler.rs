@@ -5,9 +5,9 @@ use ringwire_proto::{
     CloseCode, Message, Offer, Request, Response, is_origin_of_host, is_serialised_origin,
 };
 
-use crate::app_timers::TimerId;
 use crate::conn::Conn;
 use crate::context::Context;
+use crate::shard::app_timers::TimerId;
 use crate::ticket::Ticket;
 
 /// The callbacks of one shard. Each shard has its own handler value, so a handler needs no lock

@@ -13,13 +13,17 @@ use harness::recorder::{Acts, recorded};
 use harness::{Echo, PATIENCE, RawClient, ServerFrame, TestServer, builder, own_ip, text};
 use ringwire::{
     CloseCode, Config, Conn, ConnId, Context, HandleError, Handler, Message, Offer, Pin, Request,
-    Upgrade,
+    Running, Upgrade,
 };
 
 fn assert_echoes(address: SocketAddr) {
     let mut client = RawClient::open(address);
     client.send(&text("hello"));
     assert_eq!(client.read_frame(), ServerFrame::text("hello"));
+}
+
+fn tcp_addresses(running: &Running) -> Vec<SocketAddr> {
+    running.local_addrs().iter().map(|address| address.tcp().expect("TCP")).collect()
 }
 
 #[test]
@@ -31,13 +35,13 @@ fn several_addresses_are_listened_on_by_every_shard() {
     }
     let running = server.start(|_| Echo).expect("three addresses are there");
     assert_eq!(running.local_addrs().len(), 3);
-    assert_eq!(running.local_addr(), running.local_addrs()[0]);
-    for (address, &listening) in addresses.iter().zip(running.local_addrs()) {
+    let listening = tcp_addresses(&running);
+    assert_eq!(running.local_addr(), listening[0]);
+    for (address, &listening) in addresses.iter().zip(&listening) {
         assert_eq!(listening.ip(), *address);
         // Enough that both shards get some.
         (0..16).for_each(|_| assert_echoes(listening));
     }
-    let listening = running.local_addrs().to_vec();
     running.handle().stop();
     running.join().expect("no shard panics");
     assert!(listening.iter().all(|address| TcpStream::connect(address).is_err()));
@@ -47,9 +51,9 @@ fn several_addresses_are_listened_on_by_every_shard() {
 #[test]
 fn a_name_is_listened_on_at_all_of_its_addresses() {
     let running = builder().listen("localhost:0").shards(2).start(|_| Echo).unwrap();
-    let addresses = running.local_addrs();
+    let addresses = tcp_addresses(&running);
     assert!(addresses.iter().all(|address| address.port() == addresses[0].port()));
-    for &address in addresses {
+    for address in addresses {
         assert_echoes(address);
     }
 }
@@ -107,7 +111,7 @@ fn all_of_ipv4_and_all_of_ipv6_on_one_port() {
             .listen(format!("0.0.0.0:{port}"))
             .listen(format!("[::]:{port}"))
             .shards(1)
-            .config(Config { bind_timeout_ms: 0, ..Config::default() })
+            .config(Config::new().bind_timeout_ms(0))
             .start(|_| Echo);
         // Somebody else may have taken the port meanwhile.
         let Ok(running) = both else { continue };
@@ -200,7 +204,7 @@ fn an_id_of_another_server_hits_nobody() {
     }
     let start = || {
         let sender = sender.clone();
-        TestServer::start(1, Config::default(), move |_| Telling(sender.clone()))
+        TestServer::start(1, Config::new(), move |_| Telling(sender.clone()))
     };
     let (one, two) = (start(), start());
     let mut first = one.open();
@@ -221,7 +225,7 @@ fn an_id_of_another_server_hits_nobody() {
 /// Whatever a handle was told `Ok` for has been carried out or is counted.
 #[test]
 fn commands_at_the_end_are_counted() {
-    let (server, _calls) = recorded(Config::default(), Acts::default());
+    let (server, _calls) = recorded(Config::new(), Acts::default());
     let handle = server.handle();
     let pushing = std::thread::spawn({
         let handle = handle.clone();

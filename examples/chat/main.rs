@@ -14,7 +14,8 @@ use line::Line;
 use mimalloc::MiMalloc;
 use notice::Notice;
 use ringwire::{
-    CloseCode, Conn, Context, Handler, Message, Offer, Reply, Request, Response, Upgrade,
+    CloseCode, Conn, Context, Handler, ListenAddr, Message, Offer, Reply, Request, Response,
+    Upgrade,
 };
 use ringwire_examples::{AllowedOrigin, Options, parse, serve_then};
 
@@ -48,9 +49,9 @@ impl Handler for Chat {
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Guest) {
         let Guest { room, nick } = state;
         let shard = conn.shard();
-        conn.subscribe(room);
-        conn.send(&Notice::Welcome { shard }.to_json());
-        conn.publish(room, &Notice::Joined { nick, shard }.to_json());
+        conn.subscribe(room).expect("one topic with a short name is within the limits");
+        conn.send(Notice::Welcome { shard }.to_json());
+        conn.publish(room, Notice::Joined { nick, shard }.to_json());
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, state: &mut Guest, message: Message<'_>) {
@@ -64,7 +65,7 @@ impl Handler for Chat {
         let shard = conn.shard();
         let Guest { room, nick } = state;
         let said = Notice::Said { id: &line.id, nick, text: &line.text, shard };
-        conn.publish_all(room, &said.to_json());
+        conn.publish_all(room, said.to_json());
     }
 
     fn on_close(
@@ -76,7 +77,7 @@ impl Handler for Chat {
     ) {
         let shard = conn.shard();
         let Guest { room, nick } = state;
-        conn.publish(room, &Notice::Left { nick, shard }.to_json());
+        conn.publish(room, Notice::Left { nick, shard }.to_json());
     }
 }
 
@@ -93,7 +94,9 @@ fn main() -> ExitCode {
     let options: Options = parse("Chat rooms with a page at /", "127.0.0.1:8080");
     let origins = options.allow_origin.clone();
     let chat = move |_shard| Chat { origins: origins.clone() };
-    serve_then(&options, chat, |address| {
-        tracing::info!("open http://{address}/ in two tabs of a browser");
+    serve_then(&options, chat, |addresses| {
+        if let Some(address) = addresses.iter().find_map(ListenAddr::tcp) {
+            tracing::info!("open http://{address}/ in two tabs of a browser");
+        }
     })
 }

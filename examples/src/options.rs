@@ -14,10 +14,14 @@ const SIGNALS: &str = "SIGTERM or SIGINT closes every connection in good order a
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Options {
-    /// Address or host name (all of its addresses) to listen on; port 0 picks a free one;
-    /// repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Address or host name (all of its addresses) to listen on, port 0 picks a free one; or a Unix
+    /// socket, `unix:PATH` or `unix:@NAME`; repeatable
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH")]
     pub listen: Vec<String>,
+
+    /// Permissions of the files of Unix sockets, in octal; who may write may connect
+    #[arg(long, value_name = "MODE", default_value = "660", value_parser = parse_mode)]
+    pub unix_mode: u32,
 
     /// Threads, each with its own io_uring or epoll instance [default: one per core, by affinity and
     /// CPU quota]
@@ -34,19 +38,19 @@ pub struct Options {
     pub driver: DriverChoice,
 
     /// Largest message from a client; a larger one closes its connection with 1009
-    #[arg(long, value_name = "BYTES", default_value_t = Config::default().message_bytes_max)]
+    #[arg(long, value_name = "BYTES", default_value_t = Config::new().message_bytes_max)]
     pub max_message: usize,
 
     /// Silence after which a connection is closed; 0 disables it
-    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().idle_timeout_ms / 1000)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::new().idle_timeout_ms / 1000)]
     pub idle_timeout: u32,
 
     /// Silence after which a connection is pinged; 0 disables pings
-    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().ping_interval_ms / 1000)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::new().ping_interval_ms / 1000)]
     pub ping_interval: u32,
 
     /// Most unsent bytes of a slow client; beyond it the client is closed with 1013
-    #[arg(long, value_name = "BYTES", default_value_t = Config::default().write_bytes_max)]
+    #[arg(long, value_name = "BYTES", default_value_t = Config::new().write_bytes_max)]
     pub max_backpressure: usize,
 
     /// Other origin whose pages may connect, such as `https://app.example`, or `any`; repeatable
@@ -56,18 +60,20 @@ pub struct Options {
 
 impl Options {
     /// These settings as the engine's; what no option names keeps the engine's default.
-    #[must_use]
     pub fn config(&self) -> Config {
-        let defaults = Config::default();
-        Config {
-            message_bytes_max: self.max_message,
-            idle_timeout_ms: self.idle_timeout.saturating_mul(1000),
-            ping_interval_ms: self.ping_interval.saturating_mul(1000),
-            write_bytes_max: self.max_backpressure,
-            write_bytes_mark: defaults.write_bytes_mark.min(self.max_backpressure),
-            ..defaults
-        }
+        let config = Config::new()
+            .message_bytes_max(self.max_message)
+            .idle_timeout_ms(self.idle_timeout.saturating_mul(1000))
+            .ping_interval_ms(self.ping_interval.saturating_mul(1000))
+            .write_bytes_max(self.max_backpressure);
+        let mark = config.write_bytes_mark.min(self.max_backpressure);
+        config.write_bytes_mark(mark)
     }
+}
+
+/// As chmod(1) has it; what makes sense of it, the engine says.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|_| format!("`{text}` is no mode; give one such as 660"))
 }
 
 /// `off`, `auto`, or CPUs and ranges of them with commas between, as taskset(1) has them.
@@ -135,9 +141,10 @@ mod tests {
     fn an_empty_line_asks_for_the_engines_defaults() {
         let options = options("").unwrap();
         assert_eq!(options.listen, ["127.0.0.1:9001"]);
+        assert_eq!(options.unix_mode, 0o660);
         assert_eq!(options.pin, Pin::Off);
         assert_eq!(options.shards, None);
-        let defaults = Config::default();
+        let defaults = Config::new();
         let config = options.config();
         assert_eq!(config.message_bytes_max, defaults.message_bytes_max);
         assert_eq!(config.idle_timeout_ms, defaults.idle_timeout_ms);
@@ -148,11 +155,12 @@ mod tests {
     #[test]
     fn seconds_become_milliseconds_and_bytes_stay_bytes() {
         let options = options(
-            "--listen localhost:0 --listen [::1]:9 --pin 3,0-1 --shards 3 --driver epoll --max-message 5 --idle-timeout 7 --ping-interval 0 \
+            "--listen localhost:0 --listen unix:/run/a --unix-mode 666 --pin 3,0-1 --shards 3 --driver epoll --max-message 5 --idle-timeout 7 --ping-interval 0 \
              --max-backpressure 9",
         )
         .unwrap();
-        assert_eq!(options.listen, ["localhost:0", "[::1]:9"]);
+        assert_eq!(options.listen, ["localhost:0", "unix:/run/a"]);
+        assert_eq!(options.unix_mode, 0o666);
         assert_eq!(options.pin, Pin::Cpus(vec![3, 0, 1]));
         assert_eq!(options.shards.unwrap().get(), 3);
         assert_eq!(options.driver, DriverChoice::Epoll);
@@ -171,6 +179,8 @@ mod tests {
             "--shards 0",
             "--shards -1",
             "--max-message many",
+            "--unix-mode 888",
+            "--unix-mode rw",
             "--pin on",
             "--driver kqueue",
             "--pin 3-1",

@@ -4,7 +4,6 @@
 use std::{
     error::Error,
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc,
@@ -14,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ringwire::{Handle, Handler, Running, Server, ShardStart};
+use ringwire::{Handle, Handler, ListenAddr, Running, Server, ShardStart};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -39,14 +38,14 @@ pub fn serve<H: Handler>(
     options: &Options,
     handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
 ) -> ExitCode {
-    serve_then(options, handler, |_address| {})
+    serve_then(options, handler, |_addresses| {})
 }
 
-/// [`serve`], and calls `started` with the address once connections are accepted.
+/// [`serve`], and calls `started` with what is listened on once connections are accepted.
 pub fn serve_then<H: Handler>(
     options: &Options,
     handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
-    started: impl FnOnce(SocketAddr),
+    started: impl FnOnce(&[ListenAddr]),
 ) -> ExitCode {
     let is_terminal = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).init();
@@ -62,10 +61,13 @@ pub fn serve_then<H: Handler>(
 fn run<H: Handler>(
     options: &Options,
     handler: impl Fn(ShardStart<H::Command>) -> H + Send + Sync + 'static,
-    started: impl FnOnce(SocketAddr),
+    started: impl FnOnce(&[ListenAddr]),
 ) -> Result<(), Box<dyn Error>> {
-    let mut server =
-        Server::builder().pin(options.pin.clone()).driver(options.driver).config(options.config());
+    let mut server = Server::builder()
+        .unix_mode(options.unix_mode)
+        .pin(options.pin.clone())
+        .driver(options.driver)
+        .config(options.config());
     for address in &options.listen {
         server = server.listen(address);
     }
@@ -75,7 +77,7 @@ fn run<H: Handler>(
     let running = server.start(handler)?;
     stop_on_signal(running.handle())?;
     announce(&running);
-    started(running.local_addr());
+    started(running.local_addrs());
     running.join()?;
     Ok(())
 }
@@ -86,7 +88,9 @@ fn announce<C>(running: &Running<C>) {
     let (shards, driver) = (running.shards(), running.driver());
     let mut out = io::stdout().lock();
     for address in running.local_addrs() {
-        let _ = writeln!(out, "listening on ws://{address} ({shards} shards, {driver})");
+        // `unix:PATH` as WebSocket clients have it: `ws+unix:PATH`.
+        let scheme = if address.tcp().is_some() { "ws://" } else { "ws+" };
+        let _ = writeln!(out, "listening on {scheme}{address} ({shards} shards, {driver})");
     }
     let _ = out.flush();
 }

@@ -1,31 +1,36 @@
 //! Accepting: one accept per listener, and its pause when descriptors run out. Accepted sockets are
 //! admitted in `surplus.rs`, within the limits or beyond them.
+//!
+//! A listener whose socket other shards have too is armed for one connection at a time. Each
+//! connection wakes one shard, and a shard that has taken one is armed anew behind the others, so
+//! they take turns. Such an accept is not cancelled for want of room: the connection it was woken for
+//! would wait, and wake nobody else.
 
 use super::Shard;
+use super::accepting::Accepting;
 use crate::config::ACCEPT_BACK_OFF_MS;
-use crate::driver::{Driver, Errno, Socket};
+use crate::driver::{Driver, Errno};
 use crate::handler::Handler;
 
-/// Where the accept of one listener stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accepting {
-    Armed,
-    /// Cancelled because there is no room; its last completion is awaited.
-    Pausing,
-    /// It ended; to be armed again then.
-    PausedUntil(u64),
-    /// To be armed again when a connection has ended.
-    Held,
-    /// Cancelled because the server stops; its last completion is awaited.
-    Ending,
-    Over,
-}
-
 impl<H: Handler, D: Driver> Shard<H, D> {
+    pub(super) fn start_accepting(&mut self) {
+        for listener in 0..self.accepting.len() {
+            self.arm_accept(listener);
+        }
+    }
+
+    fn arm_accept(&mut self, listener: usize) {
+        if self.driver.is_shared(listener) {
+            self.driver.arm_accept_once(listener);
+        } else {
+            self.driver.arm_accept(listener);
+        }
+    }
+
     pub(super) fn on_accepted(
         &mut self,
         listener: usize,
-        result: Result<Socket, Errno>,
+        result: Result<D::Socket, Errno>,
         more: bool,
     ) {
         if !more {
@@ -78,7 +83,11 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
             self.accepting[listener] = Accepting::Armed;
             if self.has_room() {
-                self.driver.arm_accept(listener);
+                self.arm_accept(listener);
+            } else if self.driver.is_shared(listener) && self.others_have_room() {
+                // They take it. Looked at again, because they may be full then.
+                let until_ms = self.core.now_ms + ACCEPT_BACK_OFF_MS;
+                self.accepting[listener] = Accepting::PausedUntil(until_ms);
             } else if self.has_surplus_room() {
                 self.driver.arm_accept_once(listener);
             } else {
@@ -108,7 +117,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// There is no room: what waits to be accepted is taken one by one from now on.
     pub(super) fn hold_accepting_back(&mut self) {
         for listener in 0..self.accepting.len() {
-            if self.accepting[listener] == Accepting::Armed {
+            let is_armed = self.accepting[listener] == Accepting::Armed;
+            if is_armed && !self.driver.is_shared(listener) {
                 self.accepting[listener] = Accepting::Pausing;
                 self.driver.cancel_accept(listener);
             }
@@ -142,7 +152,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 /// A multishot accept also ends after a success, when the completion queue overflows, and after a
 /// connection that was gone before it was accepted. After anything else it backs off: the backlog
 /// stays ready, and arming again at once would spin.
-fn pause_ms(result: &Result<Socket, Errno>) -> u64 {
+fn pause_ms<K>(result: &Result<K, Errno>) -> u64 {
     match result {
         Err(errno) if !errno.is_of_one_connection() => ACCEPT_BACK_OFF_MS,
         _ => 0,

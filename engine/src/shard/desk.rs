@@ -5,12 +5,13 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::app_timers::AppTimers;
+use super::links::Links;
 use crate::config::Config;
 use crate::error::HandleError;
 use crate::handle::Handle;
-use crate::mailbox::{Command, Mailbox};
-use crate::shard::Links;
+use crate::shard::app_timers::AppTimers;
+use crate::shard::guard::guard;
+use crate::shard::mailbox::{Command, Mailbox};
 use crate::ticket::Place;
 
 pub(crate) struct Desk<C> {
@@ -24,6 +25,14 @@ pub(crate) struct Desk<C> {
     /// Answers of this shard's callbacks to tickets: at most one for each connection.
     answers: VecDeque<(Place, Box<dyn Any>)>,
     pub(crate) timers: AppTimers,
+}
+
+/// What was left and will not be carried out.
+#[derive(Default)]
+pub(crate) struct Lost {
+    pub(crate) commands: u64,
+    /// Those of them whose `Drop` panicked.
+    pub(crate) panics: u64,
 }
 
 impl<C> Desk<C> {
@@ -69,12 +78,6 @@ impl<C> Desk<C> {
         self.own.len()
     }
 
-    /// The shard ends: what waits is lost, and counted.
-    pub(crate) fn end(&mut self) {
-        self.mailboxes[self.shard].count_own_lost(self.own.len());
-        self.own.clear();
-    }
-
     /// Leaves the answer to a ticket, for after the callback.
     pub(crate) fn answer(&mut self, place: Place, verdict: Box<dyn Any>) {
         self.answers.push_back((place, verdict));
@@ -86,5 +89,28 @@ impl<C> Desk<C> {
 
     pub(crate) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
+    }
+
+    /// The shard ends: drops what was left to it, which is the application's code.
+    pub(crate) fn lose(&mut self) -> Lost {
+        let mut lost = Lost::default();
+        let mut count = |dropped: Option<()>| {
+            lost.commands += 1;
+            lost.panics += u64::from(dropped.is_none());
+        };
+        while let Some(command) = self.own.pop_front() {
+            count(guard(|| drop(command)));
+        }
+        while let Some(answer) = self.answers.pop_front() {
+            count(guard(|| drop(answer)));
+        }
+        lost
+    }
+}
+
+impl<C> Drop for Desk<C> {
+    /// Of a shard that panics: a panic on top would abort the process.
+    fn drop(&mut self) {
+        self.lose();
     }
 }

@@ -3,23 +3,17 @@
 //! `Retry-After` to an upgrade. Few are served at once, each for a short time; the others wait in
 //! the kernel's backlog.
 
-use ringwire_proto::{CloseCode, Response};
+use ringwire_proto::CloseCode;
 
 use super::Shard;
-use crate::config::{RETRY_AFTER_S, SURPLUS_MAX, SURPLUS_TIMEOUT_MS, SURPLUS_WAITING_MAX};
-use crate::driver::{Driver, Key, Socket};
+use super::core::Surplus;
+use crate::config::{SURPLUS_MAX, SURPLUS_TIMEOUT_MS, SURPLUS_WAITING_MAX};
+use crate::connection::slot::Slot;
+use crate::driver::{Driver, Key};
 use crate::handler::Handler;
-use crate::slot::Slot;
-
-/// A connection in a slot beyond the limits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Surplus {
-    pub(crate) key: Key,
-    pub(crate) until_ms: u64,
-}
 
 impl<H: Handler, D: Driver> Shard<H, D> {
-    pub(super) fn admit(&mut self, socket: Socket) {
+    pub(super) fn admit(&mut self, socket: D::Socket) {
         if self.drain_until_ms.is_some() {
             self.core.metrics.connections_refused += 1;
             return self.driver.close(socket);
@@ -57,7 +51,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let socket = self.waiting.pop_front().expect("looked at by the caller");
         self.core.metrics.connections_now += 1;
         let core = &mut self.core;
-        let key = self.connections.insert(|key| Slot::new(key, socket, core));
+        let key = self.connections.insert(socket, |key| Slot::new(key, core));
         let deadline = core.now_ms + u64::from(core.config.handshake_timeout_ms);
         core.timers.schedule(key.slot, deadline);
         self.arm_receive(key);
@@ -71,6 +65,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     /// For a connection within the limits.
     pub(super) fn has_room(&self) -> bool {
         self.has_slot() && !self.links.descriptors.is_exhausted()
+    }
+
+    /// Whether another shard has room for a connection within the limits, as of its last tick.
+    pub(super) fn others_have_room(&self) -> bool {
+        let connections_max = self.core.config.connections_max as u64;
+        let mailboxes = self.links.mailboxes.iter().enumerate();
+        let mut others = mailboxes.filter(|(shard, _)| *shard != self.links.shard);
+        !self.links.descriptors.is_exhausted()
+            && others.any(|(_, mailbox)| mailbox.connections() < connections_max)
     }
 
     /// For one beyond them.
@@ -130,10 +133,4 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             );
         }
     }
-}
-
-/// What an upgrade beyond the limits is answered with (RFC 9110 §15.6.4, §10.2.3).
-pub(super) fn try_again_later() -> Response {
-    let response = Response::new(503).header("Retry-After", RETRY_AFTER_S);
-    response.expect("a header that may be sent")
 }

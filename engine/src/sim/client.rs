@@ -364,7 +364,7 @@ impl Client {
             };
         let mut wire = self.wire.borrow_mut();
         if wire.server_reset {
-            let may_end = may_end && !(self.plain.is_over && !self.excused);
+            let may_end = may_end && (!self.plain.is_over || self.excused);
             assert!(may_end, "client {}: reset instead of a proper end", self.number);
             self.stage = Stage::Gone;
         } else if wire.server_fin && wire.to_client.is_empty() {

@@ -22,7 +22,7 @@ use super::habits::Habits;
 use super::label::{ClientNumber, FOREIGN, Label, Sender, To};
 use crate::config::{Config, Overflow};
 use crate::conn::ConnId;
-use crate::mailbox::Mailbox;
+use crate::shard::mailbox::Mailbox;
 
 /// What is to become of a message from afar.
 #[derive(Clone, Copy, PartialEq, Eq)]

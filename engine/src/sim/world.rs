@@ -21,9 +21,9 @@ use super::wire::{Faults, SharedWire};
 use crate::config::TickLimits;
 use crate::driver::Wait;
 use crate::handle::Handle;
-use crate::mailbox::Mailbox;
-use crate::server::{join_shards, make_mailboxes};
+use crate::server::joining::{join_shards, make_mailboxes};
 use crate::shard::Shard;
+use crate::shard::mailbox::Mailbox;
 
 /// What happened in a run, for reports and to see that something did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,33 +1,80 @@
-//! Listening sockets: one per shard and address (SO_REUSEPORT). The driver accepts.
+//! Listening sockets. TCP addresses have one per shard (SO_REUSEPORT); Unix sockets and listeners that
+//! the application made are one socket, which all shards accept from. The driver accepts.
 
 use std::io;
-use std::net::{Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Connections that wait to be accepted, per shard; the kernel cuts it to
+use super::unix_listener::UnixFile;
+use crate::server::listen_addr::ListenAddr;
+
+/// Connections that wait to be accepted, per socket; the kernel cuts it to
 /// `net.core.somaxconn` (4,096 by default since Linux 5.4).
-const BACKLOG: i32 = 4_096;
+pub(super) const BACKLOG: i32 = 4_096;
 
-/// Ports tried for a name with several addresses, until one is free on all of them.
-const PORTS_TRIED_MAX: usize = 32;
-
-/// How often an address in use is tried again.
-const RETRY: Duration = Duration::from_millis(10);
-
-/// A listening TCP socket.
+/// One shard's part of a listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Socket,
+    listening: Arc<Listening>,
+    /// Other shards accept from the same socket.
+    is_shared: bool,
 }
 
-/// Why an address cannot be listened on.
+/// The sockets of one address: one part for each shard.
+pub(crate) type Group = Vec<Listener>;
+
+/// A listening socket, until the last shard has dropped it.
 #[derive(Debug)]
-pub(crate) struct BindError {
-    pub(crate) address: SocketAddr,
-    pub(crate) source: io::Error,
+pub(super) struct Listening {
+    socket: Socket,
+    pub(super) end: End,
+}
+
+/// What the end of a listening socket takes.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It is ours.
+    ShutDown,
+    /// It is ours, and so is its file.
+    Remove(UnixFile),
+    /// Others may listen on it too: it is only closed. A TCP socket accepted from it may lack what
+    /// ours have from their listener.
+    Leave { is_tcp: bool },
+}
+
+impl Listening {
+    pub(super) fn new(socket: Socket, end: End) -> Self {
+        Self { socket, end }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// A part for each of `count` shards.
+    pub(super) fn share(self, count: usize) -> Group {
+        let listening = Arc::new(self);
+        let share = || Listener { listening: Arc::clone(&listening), is_shared: count > 1 };
+        (0..count).map(|_| share()).collect()
+    }
+}
+
+impl Drop for Listening {
+    /// Ends the listening here and now: an accept in flight would keep the socket, and so the
+    /// port, until the kernel has torn its ring down.
+    fn drop(&mut self) {
+        match &self.end {
+            End::ShutDown => {}
+            // While the socket listens nobody else takes the file for one that is left over.
+            End::Remove(file) => file.remove(),
+            // That would end it for everybody.
+            End::Leave { .. } => return,
+        }
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
 }
 
 impl Listener {
@@ -44,24 +91,31 @@ impl Listener {
         Self::bind_shared(address, count, false)
     }
 
-    fn bind_shared(address: SocketAddr, count: usize, only_v6: bool) -> io::Result<Vec<Self>> {
+    pub(super) fn bind_shared(
+        address: SocketAddr,
+        count: usize,
+        only_v6: bool,
+    ) -> io::Result<Vec<Self>> {
         // Bound without SO_REUSEPORT, so that the kernel refuses an address somebody else
         // listens on; the option is set afterwards, which lets the rest of the group join.
-        let first = Self { socket: Self::open(address, only_v6)? };
-        first.socket.bind(&address.into())?;
-        let address = first.bound_addr()?;
-        let mut group = Vec::with_capacity(count);
-        first.socket.set_reuse_port(true)?;
-        first.socket.listen(BACKLOG)?;
-        group.push(first);
+        let socket = Self::open(address, only_v6)?;
+        socket.bind(&address.into())?;
+        socket.set_reuse_port(true)?;
+        let mut group = vec![Self::listening(socket)?];
+        let address = group[0].bound_addr()?;
         for _ in 1..count {
-            let next = Self { socket: Self::open(address, only_v6)? };
-            next.socket.set_reuse_port(true)?;
-            next.socket.bind(&address.into())?;
-            next.socket.listen(BACKLOG)?;
-            group.push(next);
+            let socket = Self::open(address, only_v6)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            group.push(Self::listening(socket)?);
         }
         Ok(group)
+    }
+
+    /// A shard's own socket.
+    fn listening(socket: Socket) -> io::Result<Self> {
+        socket.listen(BACKLOG)?;
+        Ok(Self { listening: Arc::new(Listening::new(socket, End::ShutDown)), is_shared: false })
     }
 
     fn open(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
@@ -78,7 +132,7 @@ impl Listener {
         Ok(socket)
     }
 
-    /// The address it is bound to; an IPv4 address in IPv6 form as IPv4.
+    /// The address a TCP socket is bound to; an IPv4 address in IPv6 form as IPv4.
     ///
     /// # Errors
     ///
@@ -87,136 +141,67 @@ impl Listener {
         self.bound_addr().map(canonical)
     }
 
-    fn bound_addr(&self) -> io::Result<SocketAddr> {
-        self.socket
+    pub(super) fn bound_addr(&self) -> io::Result<SocketAddr> {
+        self.socket()
             .local_addr()?
             .as_socket()
             .ok_or_else(|| io::Error::other("a TCP socket has an internet address"))
     }
 
+    /// What it listens on, whatever it is.
+    pub(crate) fn address(&self) -> io::Result<ListenAddr> {
+        address_of(self.socket())
+    }
+
+    /// Whether other shards accept from the same socket.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    fn socket(&self) -> &Socket {
+        self.listening.socket()
+    }
+
     pub(super) fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.socket().as_raw_fd()
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.socket().as_fd()
     }
 
     /// An accept that finds nobody waiting returns `EAGAIN` from now on.
     pub(super) fn set_nonblocking(&self) -> io::Result<()> {
-        self.socket.set_nonblocking(true)
+        self.socket().set_nonblocking(true)
     }
 
     /// Accepts one connection; its socket is closed on exec(3).
     pub(super) fn accept(&self) -> io::Result<OwnedFd> {
-        self.socket.accept().map(|(socket, _)| socket.into())
+        let (socket, _) = self.socket().accept()?;
+        let socket = socket.into();
+        self.prepare(&socket);
+        Ok(socket)
     }
-}
 
-impl Drop for Listener {
-    /// Ends the listening here and now: an accept in flight would keep the socket, and so the
-    /// port, until the kernel has torn its ring down.
-    fn drop(&mut self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
-    }
-}
-
-/// Listens on every address of every name with `count` sockets each, and returns a group per
-/// address. All addresses of a name get the same port. An address this machine does not have is
-/// passed over if the name has another one. An address in use is tried for `patience`: the
-/// listeners of a process that was killed stay until the kernel has torn its rings down.
-///
-/// # Errors
-///
-/// The first address that cannot be listened on.
-pub(crate) fn listen(
-    names: &[Vec<SocketAddr>],
-    count: usize,
-    patience: Duration,
-) -> Result<Vec<Vec<Listener>>, BindError> {
-    let start = Instant::now();
-    let mut groups = Vec::new();
-    for addresses in names {
-        groups.extend(loop {
-            match listen_on_name(addresses, names, count) {
-                Err(error) if is_in_use(&error.source) && start.elapsed() < patience => {
-                    std::thread::sleep(RETRY);
-                }
-                listening => break listening?,
-            }
-        });
-    }
-    Ok(groups)
-}
-
-fn listen_on_name(
-    addresses: &[SocketAddr],
-    names: &[Vec<SocketAddr>],
-    count: usize,
-) -> Result<Vec<Vec<Listener>>, BindError> {
-    let mut tried = 1;
-    loop {
-        match listen_on_one_port(addresses, names, count) {
-            // The port that was picked for the first address is taken on another one.
-            Err(error)
-                if is_in_use(&error.source)
-                    && addresses[0].port() == 0
-                    && tried < PORTS_TRIED_MAX =>
-            {
-                tried += 1;
-            }
-            listening => return listening,
+    /// Gives a socket accepted from it what ours have from their listener. A connection that waited
+    /// before we had the listener was made without it. One that refuses is gone, as the first
+    /// receive will say.
+    pub(super) fn prepare(&self, socket: &OwnedFd) {
+        if matches!(self.listening.end, End::Leave { is_tcp: true }) {
+            let _ = SockRef::from(socket).set_tcp_nodelay(true);
         }
     }
 }
 
-fn listen_on_one_port(
-    addresses: &[SocketAddr],
-    names: &[Vec<SocketAddr>],
-    count: usize,
-) -> Result<Vec<Vec<Listener>>, BindError> {
-    let mut groups: Vec<Vec<Listener>> = Vec::new();
-    let mut missing = None;
-    for &address in addresses {
-        let refused = |source| BindError { address, source };
-        let mut target = address;
-        if let Some(first) = groups.first()
-            && address.port() == 0
-        {
-            target.set_port(first[0].bound_addr().map_err(refused)?.port());
-        }
-        match Listener::bind_shared(target, count, is_only_v6(target, names)) {
-            Ok(group) => groups.push(group),
-            Err(source) if is_missing(&source) => {
-                missing.get_or_insert(refused(source));
-            }
-            Err(source) => return Err(refused(source)),
-        }
-    }
-    match missing {
-        Some(error) if groups.is_empty() => Err(error),
-        Some(BindError { address, source }) => {
-            tracing::info!(%address, error = %source, "not listened on: this machine lacks it");
-            Ok(groups)
-        }
-        None => Ok(groups),
-    }
-}
-
-/// `[::]` takes the connections of IPv4 too, unless an IPv4 address of that port is listened on.
-fn is_only_v6(address: SocketAddr, names: &[Vec<SocketAddr>]) -> bool {
-    let mut all = names.iter().flatten();
-    address.ip() == Ipv6Addr::UNSPECIFIED
-        && all.any(|other| other.is_ipv4() && (other.port() == address.port() || other.port() == 0))
-}
-
-fn is_in_use(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrInUse
-}
-
-/// The machine has no such address, or nothing of its family.
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
+/// What a listening socket listens on.
+pub(super) fn address_of(socket: &Socket) -> io::Result<ListenAddr> {
+    let address = socket.local_addr()?;
+    let unix = || {
+        let path = address.as_pathname().map(|path| ListenAddr::Unix(path.to_owned()));
+        path.or_else(|| Some(ListenAddr::UnixAbstract(address.as_abstract_namespace()?.to_owned())))
+    };
+    let tcp = address.as_socket().map(|address| ListenAddr::Tcp(canonical(address)));
+    tcp.or_else(unix).ok_or_else(|| io::Error::other("a listening socket has an address"))
 }
 
 /// An IPv4 address is one, also where an IPv6 socket has it as `::ffff:` (RFC 4291 §2.5.5.2).
@@ -254,52 +239,12 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn ports(groups: &[Vec<Listener>]) -> Vec<u16> {
-        groups.iter().flatten().map(|l| l.local_addr().unwrap().port()).collect()
-    }
-
     #[test]
     fn a_group_shares_one_port() {
         let group = Listener::bind_group(loopback(0), 3).unwrap();
-        let ports = ports(&[group]);
+        let ports: Vec<u16> = group.iter().map(|l| l.local_addr().unwrap().port()).collect();
         assert_eq!(ports, [ports[0]; 3]);
         assert_ne!(ports[0], 0);
-    }
-
-    #[test]
-    fn a_second_group_on_the_same_port_is_refused() {
-        let group = Listener::bind_group(loopback(0), 2).unwrap();
-        let taken = group[0].local_addr().unwrap();
-        let error = Listener::bind_group(taken, 2).unwrap_err();
-        assert!(is_in_use(&error));
-        let error = listen(&[vec![taken]], 1, Duration::from_millis(50)).unwrap_err();
-        assert!(is_in_use(&error.source));
-    }
-
-    #[test]
-    fn all_addresses_of_a_name_get_one_port_and_those_that_are_missing_none() {
-        // TEST-NET-1 (RFC 5737) is nobody's.
-        let nobodys = SocketAddr::from(([192, 0, 2, 1], 0));
-        let other = SocketAddr::from(([127, 0, 0, 2], 0));
-        let name = vec![nobodys, loopback(0), other];
-        let groups = listen(&[name], 2, Duration::ZERO).unwrap();
-        assert_eq!(groups.len(), 2);
-        let ports = ports(&groups);
-        assert_eq!(ports, [ports[0]; 4]);
-        let error = listen(&[vec![nobodys]], 1, Duration::ZERO).unwrap_err();
-        assert!(is_missing(&error.source));
-    }
-
-    #[test]
-    fn a_port_that_becomes_free_is_taken() {
-        let group = Listener::bind_group(loopback(0), 2).unwrap();
-        let taken = group[0].local_addr().unwrap();
-        let freeing = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50));
-            drop(group);
-        });
-        listen(&[vec![taken]], 2, Duration::from_secs(60)).unwrap();
-        freeing.join().unwrap();
     }
 
     #[test]

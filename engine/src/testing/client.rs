@@ -6,6 +6,7 @@ use ringwire_proto::{
 };
 
 use super::driver::SharedWire;
+use crate::message::AsMessage;
 
 /// What a client has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +117,8 @@ impl TestClient {
     /// # Panics
     ///
     /// If the connection is not open.
-    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
-        let message = message.into();
+    pub fn send(&mut self, message: impl AsMessage) {
+        let message = message.as_message();
         self.write(|connection, out| {
             let _ = connection.message(out, message);
         });

@@ -52,7 +52,7 @@ impl Handler for Room {
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _: &mut ()) {
         self.ids.push(conn.id());
         self.notes.borrow_mut().push("open".into());
-        assert!(conn.subscribe("room"));
+        assert_eq!(conn.subscribe("room"), Ok(()));
     }
 
     /// `close 1 3` closes these, `leave` leaves the room, `say` says something to it.
@@ -69,7 +69,7 @@ impl Handler for Room {
                 "timers" => {
                     for _ in 0..1_300 {
                         let timer = conn.set_timer(Duration::from_millis(10));
-                        assert!(timer.is_some());
+                        assert!(timer.is_ok());
                     }
                 }
                 number => {
@@ -148,7 +148,7 @@ fn fin_behind_a_pipelined_handshake_ends_what_it_opens() {
 /// What came in one piece with the request was not counted.
 #[test]
 fn what_comes_with_a_request_is_bounded_like_what_comes_behind_it() {
-    let config = Config { early_bytes_max: 100, ..Config::default() };
+    let config = Config::new().early_bytes_max(100);
     for (path, bytes, stays) in
         [("/later", 100, true), ("/later", 101, false), ("/", 101, false), ("/", 100, true)]
     {
@@ -176,12 +176,8 @@ fn what_comes_with_a_request_is_bounded_like_what_comes_behind_it() {
 /// or not pinged before the ticket's time was over.
 #[test]
 fn nobody_is_silent_while_a_ticket_is_out() {
-    let config = Config {
-        ticket_timeout_ms: 20_000,
-        ping_interval_ms: 1_000,
-        idle_timeout_ms: 4_000,
-        ..Config::default()
-    };
+    let config =
+        Config::new().ticket_timeout_ms(20_000).ping_interval_ms(1_000).idle_timeout_ms(4_000);
     let (mut shard, _) = room(config);
     let mut client = shard.begin("/later", &[]);
     shard.advance(Duration::from_secs(6));
@@ -196,7 +192,7 @@ fn nobody_is_silent_while_a_ticket_is_out() {
 /// They were refused, and `commands_refused` did not say so.
 #[test]
 fn a_command_of_a_shard_to_itself_that_does_not_fit_is_counted() {
-    let (mut shard, _) = room(Config { command_entries: 2, ..Config::default() });
+    let (mut shard, _) = room(Config::new().command_entries(2));
     let mut client = shard.connect("/", &[]).expect("it lets everybody in");
     client.send("command");
     shard.run();

@@ -6,15 +6,17 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ringwire::{
     Builder, Config, Conn, Context, DriverChoice, DriverKind, Handle, Handler, Message, Offer,
-    Request, Running, Server, SetupError, ShardStart, Upgrade,
+    Request, RunError, Running, Server, ShardStart, Upgrade,
 };
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+pub mod folder;
 pub mod process;
 pub mod recorder;
 pub mod requests;
@@ -30,15 +32,13 @@ pub const NEVER_MS: u32 = 600_000;
 
 /// No other deadline than those that a test sets.
 pub fn patient() -> Config {
-    Config {
-        handshake_timeout_ms: NEVER_MS,
-        message_timeout_ms: 0,
-        idle_timeout_ms: 0,
-        ping_interval_ms: 0,
-        write_timeout_ms: 0,
-        close_timeout_ms: NEVER_MS,
-        ..Config::default()
-    }
+    Config::new()
+        .handshake_timeout_ms(NEVER_MS)
+        .message_timeout_ms(0)
+        .idle_timeout_ms(0)
+        .ping_interval_ms(0)
+        .write_timeout_ms(0)
+        .close_timeout_ms(NEVER_MS)
 }
 
 /// The driver that every test runs on: `auto`, `io_uring` or `epoll`, as `RINGWIRE_DRIVER` says;
@@ -47,6 +47,22 @@ pub fn driver_choice() -> DriverChoice {
     let Some(name) = std::env::var_os("RINGWIRE_DRIVER") else { return DriverChoice::Auto };
     let name = name.to_string_lossy();
     name.parse().unwrap_or_else(|error| panic!("RINGWIRE_DRIVER: {error}"))
+}
+
+/// Whether the tests speak to their servers through Unix sockets: `RINGWIRE_TRANSPORT` is `unix`, and
+/// not `tcp` or missing.
+pub fn is_unix() -> bool {
+    let Some(name) = std::env::var_os("RINGWIRE_TRANSPORT") else { return false };
+    match name.to_str() {
+        Some("tcp") => false,
+        Some("unix") => true,
+        _ => panic!("RINGWIRE_TRANSPORT is tcp or unix"),
+    }
+}
+
+/// The abstract name of the Unix socket of a server that also listens on that address of its own.
+fn unix_name(addr: impl fmt::Display) -> String {
+    format!("ringwire-test-{addr}")
 }
 
 /// A builder of a server on the driver asked for ([`driver_choice`]).
@@ -86,19 +102,22 @@ pub fn own_ip() -> Ipv4Addr {
 }
 
 /// A running server; dropping it stops it and waits for its end.
-pub struct TestServer {
-    running: Option<Running>,
+pub struct TestServer<C: Send + 'static = ()> {
+    running: Option<Running<C>>,
 }
 
-impl TestServer {
+impl<C: Send + 'static> TestServer<C> {
     /// Starts a server on a free port, on the driver asked for ([`driver_choice`]).
-    pub fn start<H: Handler<Command = ()>>(
+    pub fn start<H: Handler<Command = C>>(
         shards: usize,
         config: Config,
-        make: impl Fn(ShardStart) -> H + Send + Sync + 'static,
+        make: impl Fn(ShardStart<C>) -> H + Send + Sync + 'static,
     ) -> Self {
-        let address = format!("{}:0", own_ip());
-        let server = builder().listen(address).shards(shards).config(config);
+        let ip = own_ip();
+        let mut server = builder().listen(format!("{ip}:0")).shards(shards).config(config);
+        if is_unix() {
+            server = server.listen(format!("unix:@{}", unix_name(ip)));
+        }
         let running = server.start(make).unwrap_or_else(|error| panic!("{error}"));
         match driver_choice() {
             DriverChoice::Auto => {}
@@ -108,7 +127,7 @@ impl TestServer {
         Self { running: Some(running) }
     }
 
-    fn running(&self) -> &Running {
+    fn running(&self) -> &Running<C> {
         self.running.as_ref().expect("running until dropped")
     }
 
@@ -120,7 +139,7 @@ impl TestServer {
         self.running().driver()
     }
 
-    pub fn handle(&self) -> Handle {
+    pub fn handle(&self) -> Handle<C> {
         self.running().handle()
     }
 
@@ -148,14 +167,14 @@ impl TestServer {
     }
 
     /// Stops the server and waits for its end.
-    pub fn stop(mut self) -> Result<(), SetupError> {
+    pub fn stop(mut self) -> Result<(), RunError> {
         let running = self.running.take().expect("running until dropped");
         running.handle().stop();
         running.join()
     }
 }
 
-impl Drop for TestServer {
+impl<C: Send + 'static> Drop for TestServer<C> {
     fn drop(&mut self) {
         let Some(running) = self.running.take() else { return };
         running.handle().stop();
@@ -288,18 +307,32 @@ impl From<TcpStream> for RawClient {
 impl RawClient {
     /// As [`TestServer::connect`].
     pub fn connect(addr: SocketAddr) -> Self {
-        Self::patient(TcpStream::connect(addr).expect("the server accepts"))
+        Self::patient(connect(addr))
     }
 
     /// As [`TestServer::open`].
     pub fn open(addr: SocketAddr) -> Self {
-        Self::upgraded(TcpStream::connect(addr).expect("the server accepts"))
+        Self::upgraded(connect(addr))
+    }
+
+    /// A raw connection over a Unix socket.
+    pub fn connect_unix(path: &SockAddr) -> Self {
+        Self::patient(try_connect_unix(path).expect("the server accepts"))
+    }
+
+    /// The same behind its opening handshake.
+    pub fn open_unix(path: &SockAddr) -> Self {
+        Self::upgraded(try_connect_unix(path).expect("the server accepts"))
     }
 
     /// As [`TestServer::open`], with a receive buffer so small that the server's machine sees how
     /// fast this end reads.
     pub fn open_narrow(addr: SocketAddr) -> Self {
         const RECEIVE_BUFFER_BYTES: usize = 32 << 10;
+        if is_unix() {
+            // It holds no more than what the server's send buffer has room for.
+            return Self::open(addr);
+        }
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
         socket.connect(&addr.into()).expect("the server accepts");
@@ -317,7 +350,9 @@ impl RawClient {
     fn patient(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
+        // Unix sockets have no such option.
+        let is_tcp = stream.local_addr().is_ok();
+        assert_eq!(stream.set_nodelay(true).is_ok(), is_tcp);
         Self::from(stream)
     }
 
@@ -465,6 +500,16 @@ impl RawClient {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
+    /// Waits until the other end of a pair is closed, behind whatever came before.
+    pub fn expect_closed(stream: &std::os::unix::net::UnixStream) {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = Vec::new();
+        match (&*stream).read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
+
     /// Waits until the connection is gone, by FIN or reset, whatever came before.
     pub fn expect_gone(&mut self) {
         let mut bytes = [0; 4096];
@@ -494,6 +539,26 @@ impl RawClient {
         self.input.extend_from_slice(&bytes[..read]);
         read
     }
+}
+
+/// A connection to a [`TestServer`], or to any other server.
+fn connect(addr: SocketAddr) -> TcpStream {
+    if is_unix() {
+        let name = format!("\0{}", unix_name(addr.ip()));
+        match try_connect_unix(&SockAddr::unix(name).unwrap()) {
+            // A server that a test has built itself.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            connected => return connected.expect("the server accepts"),
+        }
+    }
+    TcpStream::connect(addr).expect("the server accepts")
+}
+
+/// A stream of std has every call that a test makes, whatever the socket is.
+fn try_connect_unix(path: &SockAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.connect(path)?;
+    Ok(TcpStream::from(OwnedFd::from(socket)))
 }
 
 /// Waits until `holds`, for as long as patience lasts.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::app_timers::TimerId;
+use crate::shard::app_timers::TimerId;
 use crate::sim::dice::Dice;
 
 struct Clock {

@@ -7,11 +7,12 @@ use ringwire_proto::{CloseCode, Message, frame_header_bytes};
 use super::errands::Deed;
 use super::tickets::Held;
 use super::{Model, ModelHandler, State, Tenant};
-use crate::app_timers::TimerId;
+use crate::config::Overflow;
 use crate::conn::{ConnId, SendStatus};
 use crate::context::Context;
 use crate::error::HandleError;
 use crate::handler::Upgrade;
+use crate::shard::app_timers::TimerId;
 use crate::sim::dice::Dice;
 use crate::sim::label::{ClientNumber, To};
 
@@ -185,7 +186,10 @@ impl ModelHandler {
         let should_be_open = is_here && tenant.is_open && !tenant.is_closing;
         let should_be_found = should_be_open && current != Some(client);
         let is_found_right = found == should_be_found.then_some(client);
-        let is_right = is_open == should_be_open && is_found_right;
+        // One that ends when no callback runs any more is not open, and still has its state.
+        let may_be_failing = tenant.may_be_terminated || model.config.overflow == Overflow::Close;
+        let is_open_right = is_open == should_be_open || (!is_open && may_be_failing);
+        let is_right = is_open_right && is_found_right;
         if if is_known { !is_right } else { !should_be_open && is_open } {
             model.violate(format!("client {client}: open {is_open}, state of {found:?}"));
         }
@@ -201,10 +205,10 @@ impl ModelHandler {
         trace!("shard {}: {timer:?} in {delay_ms} or each {period_ms:?}", self.shard);
         let mut model = self.model.borrow_mut();
         let is_full = model.clocks.count(self.shard) >= model.config.timers_max;
-        if timer.is_none() != is_full {
+        if timer.is_err() != is_full {
             model.violate(format!("shard {}: {timer:?}, full {is_full}", self.shard));
         }
-        let Some(timer) = timer else { return };
+        let Ok(timer) = timer else { return };
         let due_ms = cx.now_ms() + period_ms.unwrap_or(delay_ms.max(1));
         let noted = model.clocks.set(self.shard, timer, due_ms, period_ms);
         model.expect_right(noted);

@@ -5,10 +5,10 @@ use ringwire_proto::{CloseCode, Message, Method, Offer, Request, Response};
 use super::errands::{Deed, Errand};
 use super::tickets::{Held, RequestId, Will, numbered};
 use super::{Fate, SharedModel, State};
-use crate::app_timers::TimerId;
 use crate::conn::{Conn, SendStatus};
 use crate::context::Context;
 use crate::handler::{Gap, Handler, Reply, Upgrade};
+use crate::shard::app_timers::TimerId;
 use crate::sim::dice::Dice;
 
 /// The handler of every simulated shard.

@@ -38,7 +38,11 @@ impl ModelHandler {
             'o' => self.publish(conn, commands.next().unwrap_or('a'), 8, Some(client)),
             's' => {
                 let topic = commands.next().unwrap_or('a');
-                if conn.subscribe(topic.encode_utf8(&mut [0; 4])) {
+                let mut name = [0; 4];
+                let name = topic.encode_utf8(&mut name);
+                let subscribed = conn.subscribe(name);
+                assert!(subscribed.is_ok() || !conn.is_subscribed(name));
+                if conn.is_subscribed(name) {
                     let mut model = self.model.borrow_mut();
                     let tenant = model.tenants.entry(client).or_default();
                     tenant.note_unseen();
@@ -76,9 +80,11 @@ impl ModelHandler {
                 tenant.topics.clear();
             }
             'g' => {
-                let is_queued = conn.ping(b"sim");
+                let status = conn.ping(b"sim");
                 let mut model = self.model.borrow_mut();
-                model.check_unsent(client, conn.buffered_bytes(), is_queued, 2 + 3);
+                model.check_unsent(client, conn.buffered_bytes(), status.is_queued(), 2 + 3);
+                let tenant = model.tenants.entry(client).or_default();
+                tenant.owes_drain |= status == SendStatus::Backpressure;
             }
             '!' => self.panic(),
             _ => {}
@@ -98,7 +104,9 @@ impl ModelHandler {
         message: Message<'_>,
         payload: String,
     ) {
-        let status = conn.send(message);
+        // Both ways, since they differ in who owns the frame.
+        let is_shared = payload.bytes().map(usize::from).sum::<usize>() % 2 == 0;
+        let status = if is_shared { send_shared(conn, message) } else { conn.send(message) };
         trace!("shard {}: {payload:.20} to client {client}: {status:?}", self.shard);
         let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
         let is_queued = status != SendStatus::Dropped;
@@ -131,5 +139,16 @@ impl ModelHandler {
         } else {
             conn.publish_all(name, payload.as_str());
         }
+    }
+}
+
+fn send_shared(conn: &mut Conn<'_, ModelHandler>, message: Message<'_>) -> SendStatus {
+    let id = conn.id();
+    let counts = conn.send_many([id], message);
+    match (counts.queued, counts.backpressure, counts.dropped, counts.gone) {
+        (1, 0, 0, 0) => SendStatus::Queued,
+        (0, 1, 0, 0) => SendStatus::Backpressure,
+        (0, 0, 1, 0) => SendStatus::Dropped,
+        _ => panic!("one connection, one outcome: {counts:?}"),
     }
 }

@@ -11,6 +11,11 @@ use crate::driver::{Token, Wait};
 const WATCHED: libc::c_int =
     libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLOUT | libc::EPOLLET;
 
+/// What is watched of a listener that several epoll instances watch: a connection. One of them is
+/// told, that which has been added first of those whose thread waits (epoll_ctl(2), `EPOLLEXCLUSIVE`,
+/// kernel 4.5).
+const WATCHED_BY_ONE: libc::c_int = libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE;
+
 const AT_END: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 const READABLE: u32 = AT_END | libc::EPOLLIN as u32;
 const WRITABLE: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
@@ -67,17 +72,41 @@ impl Poll {
     ///
     /// `ENOSPC` beyond `fs.epoll.max_user_watches`, `ENOMEM`.
     pub(super) fn add(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: WATCHED as u32, u64: token.encode() };
+        self.control(libc::EPOLL_CTL_ADD, fd, WATCHED, token)
+    }
+
+    /// Watches a listener that other instances watch too, until it is [removed](Self::remove).
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    pub(super) fn add_shared(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, WATCHED_BY_ONE, token)
+    }
+
+    /// Watches it no more. Events that have been told already stay.
+    ///
+    /// # Panics
+    ///
+    /// If it was not watched.
+    pub(super) fn remove(&self, fd: BorrowedFd<'_>, token: Token) {
+        let removed = self.control(libc::EPOLL_CTL_DEL, fd, WATCHED_BY_ONE, token);
+        removed.expect("what is watched can be removed");
+    }
+
+    fn control(
+        &self,
+        operation: libc::c_int,
+        fd: BorrowedFd<'_>,
+        watched: libc::c_int,
+        token: Token,
+    ) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: watched as u32, u64: token.encode() };
         // SAFETY: both descriptors are open, and `event` lives across the call.
-        let added = unsafe {
-            libc::epoll_ctl(
-                self.epoll.as_raw_fd(),
-                libc::EPOLL_CTL_ADD,
-                fd.as_raw_fd(),
-                &raw mut event,
-            )
+        let done = unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event)
         };
-        if added == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Waits for events, and returns how many there are; none when the time is over or a signal
