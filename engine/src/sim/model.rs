@@ -5,11 +5,12 @@ mod clocks;
 mod deeds;
 pub(super) mod errands;
 mod handler;
+mod tenant;
 pub(super) mod tickets;
 mod words;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,90 +18,12 @@ use ringwire_proto::CloseCode;
 
 use self::clocks::Clocks;
 use self::errands::{Errand, Errands};
+use self::tenant::{Fate, Tenant};
 use self::tickets::{Held, Requests};
 use super::habits::Habits;
 use super::label::{ClientNumber, FOREIGN, Label, Sender, To};
 use crate::config::{Config, Overflow};
-use crate::conn::ConnId;
 use crate::shard::mailbox::Mailbox;
-
-/// What is to become of a message from afar.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    MustCome,
-    /// It may have been lost with what its client was told of.
-    InGap,
-    /// It may come or not: its client has left the topic.
-    Free,
-}
-
-/// One connection as the handler knows it.
-#[derive(Default)]
-pub(super) struct Tenant {
-    shard: usize,
-    pub(super) id: Option<ConnId>,
-    pub(super) is_hostile: bool,
-    /// Told of the open and not of the close.
-    pub(super) is_open: bool,
-    was_opened: bool,
-    was_closed: bool,
-    /// The handler has called `close`.
-    is_closing: bool,
-    /// Another thread has.
-    pub(super) may_be_closing: bool,
-    /// A callback of its own shard has cut it off, or any has.
-    is_terminated: bool,
-    pub(super) may_be_terminated: bool,
-    owes_drain: bool,
-    /// Something may be queued for it whose sender is not told how full it is: a publish, or
-    /// what another thread sends.
-    pub(super) may_fill_unseen: bool,
-    /// The last message of the client, which numbers them from 1.
-    heard: u64,
-    topics: BTreeSet<char>,
-    /// Those it has ever had: what was published before it left may still arrive.
-    topics_ever: BTreeSet<char>,
-    /// A publish or another thread's message may have closed it for a full write buffer, or one
-    /// of its handler's has.
-    may_have_overflowed: bool,
-    /// What was queued for it on its own shard, in order.
-    due: VecDeque<String>,
-    /// How many of these were, when the shard's handler was told of the stop.
-    due_at_stop: usize,
-    /// What other shards have published to its topics and other threads to it or them, by
-    /// [`Sender`].
-    due_from_afar: BTreeMap<Sender, VecDeque<(String, Fate)>>,
-    /// Messages from afar that have not come and were in a gap it was told of.
-    missed_in_gaps: u64,
-    /// The number of the newest message seen of each.
-    seen_from_afar: BTreeMap<Sender, u64>,
-}
-
-impl Tenant {
-    fn is_meant(&self, own: ClientNumber, to: To<'_>) -> bool {
-        match to {
-            To::Client(client) => client == own,
-            To::Topic(topic) => self.topics_ever.iter().any(|&ever| topic.chars().eq([ever])),
-        }
-    }
-
-    /// Told of the open, and nobody has ended it.
-    fn is_served(&self) -> bool {
-        self.is_open && !self.is_closing && !self.may_be_terminated
-    }
-
-    /// What has not come from afar, of those with such a fate.
-    fn left_from_afar(&self, fate: Fate) -> impl Iterator<Item = &String> {
-        let left = self.due_from_afar.values().flatten();
-        left.filter(move |(_, its_fate)| *its_fate == fate).map(|(payload, _)| payload)
-    }
-
-    /// Something may be queued for it whose sender is not told whether there was room.
-    pub(super) fn note_unseen(&mut self) {
-        self.may_fill_unseen = true;
-        self.may_have_overflowed = true;
-    }
-}
 
 /// Which client a connection belongs to.
 pub(super) struct State {
