@@ -319,6 +319,9 @@ impl World {
                     }
                 }
             }
+            if self.dice.chance(10) {
+                self.go_outside();
+            }
             for shard in 0..self.shards.len() {
                 self.tick(shard);
                 self.tick(shard);
