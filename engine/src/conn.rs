@@ -2,139 +2,17 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::str::FromStr;
 
 use ringwire_proto::CloseCode;
 
+use crate::connection::conn_id::ConnId;
+use crate::connection::send_status::SendStatus;
 use crate::connection::slot::Session;
 use crate::context::Context;
-use crate::driver::Key;
-use crate::error::{HandleError, SubscribeError};
+use crate::error::SubscribeError;
 use crate::handler::Handler;
 use crate::message::AsMessage;
 use crate::shard::core::Core;
-
-/// Identifies a connection, also for other threads ([`Handle`](crate::Handle)). No later connection
-/// gets the same id, and no connection of another server in this process has it. After the
-/// connection has ended, its id matches nothing.
-///
-/// `Display` writes it as four numbers with hyphens between them; `parse` reads that text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnId {
-    pub(crate) server: u32,
-    pub(crate) shard: u16,
-    pub(crate) key: Key,
-}
-
-impl ConnId {
-    /// The number of the shard that has the connection, from 0.
-    #[must_use]
-    pub fn shard(self) -> usize {
-        usize::from(self.shard)
-    }
-}
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, shard, key } = self;
-        write!(f, "{server}-{shard}-{}-{}", key.slot, key.generation)
-    }
-}
-
-impl FromStr for ConnId {
-    type Err = InvalidConnId;
-
-    /// Reads the text that `Display` writes.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConnId`] for any other text.
-    fn from_str(text: &str) -> Result<Self, InvalidConnId> {
-        fn number<T: FromStr>(part: Option<&str>) -> Result<T, InvalidConnId> {
-            let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
-            part.filter(is_plain).and_then(|text| text.parse().ok()).ok_or(InvalidConnId)
-        }
-        let mut parts = text.split('-');
-        let (server, shard) = (number(parts.next())?, number(parts.next())?);
-        let key = Key { slot: number(parts.next())?, generation: number(parts.next())? };
-        let id = Self { server, shard, key };
-        // A number has one spelling, so an id has, too.
-        if parts.next().is_none() && id.to_string() == text { Ok(id) } else { Err(InvalidConnId) }
-    }
-}
-
-/// The text is not a [`ConnId`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidConnId;
-
-impl fmt::Display for InvalidConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a connection's id is four numbers with hyphens between")
-    }
-}
-
-impl std::error::Error for InvalidConnId {}
-
-/// The result of [`Conn::send`], [`Conn::ping`] and [`send_to`](crate::Context::send_to).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendStatus {
-    /// The message is queued and goes out when the tick ends.
-    Queued,
-    /// The message is queued, but the peer reads too slowly: the write buffer is above its
-    /// high-water mark ([`write_bytes_mark`](crate::Config::write_bytes_mark)). Wait for
-    /// [`on_drain`](crate::Handler::on_drain) before you send more.
-    Backpressure,
-    /// The message is not queued. The connection is closing, or its write buffer is full
-    /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which closes it by default. A ping is
-    /// not queued either if its payload is too long.
-    Dropped,
-    /// There is no such connection any more. Only
-    /// [`send_to`](crate::Context::send_to) says so.
-    Gone,
-}
-
-impl SendStatus {
-    /// Whether the message is queued: it goes out, unless the connection ends first.
-    #[must_use]
-    pub const fn is_queued(self) -> bool {
-        matches!(self, Self::Queued | Self::Backpressure)
-    }
-
-    /// What a message to another shard's connection has come to.
-    pub(crate) fn of_command(told: Result<(), HandleError>) -> Self {
-        match told {
-            Ok(()) => Self::Queued,
-            Err(HandleError::Busy) => Self::Dropped,
-            Err(_) => Self::Gone,
-        }
-    }
-}
-
-/// The result of [`send_many`](crate::Context::send_many): how many connections have which
-/// [`SendStatus`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SendCounts {
-    /// [`SendStatus::Queued`].
-    pub queued: usize,
-    /// [`SendStatus::Backpressure`].
-    pub backpressure: usize,
-    /// [`SendStatus::Dropped`].
-    pub dropped: usize,
-    /// [`SendStatus::Gone`].
-    pub gone: usize,
-}
-
-impl SendCounts {
-    pub(crate) fn add(&mut self, status: SendStatus, connections: usize) {
-        *match status {
-            SendStatus::Queued => &mut self.queued,
-            SendStatus::Backpressure => &mut self.backpressure,
-            SendStatus::Dropped => &mut self.dropped,
-            SendStatus::Gone => &mut self.gone,
-        } += connections;
-    }
-}
 
 /// A connection, as a callback gets it, and through it the whole shard: it dereferences to
 /// [`Context`]. `H` is the handler.
@@ -288,34 +166,5 @@ impl<H: Handler> fmt::Debug for Conn<'_, H> {
             .field("stage", &self.session().stage)
             .field("buffered_bytes", &self.buffered_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slow_peer_gets_its_messages_too() {
-        for (status, is_queued) in [
-            (SendStatus::Queued, true),
-            (SendStatus::Backpressure, true),
-            (SendStatus::Dropped, false),
-            (SendStatus::Gone, false),
-        ] {
-            assert_eq!(status.is_queued(), is_queued, "{status:?}");
-        }
-    }
-
-    #[test]
-    fn an_id_survives_being_text() {
-        for number in [0, 1, 77, u32::MAX] {
-            let key = Key { slot: number, generation: number };
-            let id = ConnId { server: number, shard: number as u16, key };
-            assert_eq!(id.to_string().parse(), Ok(id));
-        }
-        for text in ["", "1-2-3", "1-2-3-4-5", "1-65536-3-4", "+1-2-3-4", "01-2-3-4", "1-2-3-4 "] {
-            assert_eq!(text.parse::<ConnId>(), Err(InvalidConnId), "{text}");
-        }
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringwire_proto::CloseCode;
 
-use crate::conn::{ConnId, SendCounts, SendStatus};
+use crate::connection::conn_id::ConnId;
 use crate::connection::connections::Neighbours;
+use crate::connection::send_status::{SendCounts, SendStatus};
 use crate::connection::slot::{Session, Stage};
 use crate::driver::Key;
 use crate::error::{HandleError, TooManyTimers};
@@ -21,7 +22,8 @@ use crate::shard::app_timers::TimerId;
 use crate::shard::core::Core;
 use crate::shard::desk::Desk;
 use crate::shard::mailbox::Command;
-use crate::ticket::{Place, Ticket, Verdict};
+use crate::shard::place::Place;
+use crate::ticket::{Ticket, Verdict};
 
 /// The shard, as a callback gets it. `H` is the handler.
 ///

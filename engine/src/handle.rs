@@ -13,7 +13,8 @@ use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_byte
 use socket2::{SockRef, Type};
 
 pub use self::waiting::Waiting;
-use crate::conn::{ConnId, SendCounts, SendStatus};
+use crate::connection::conn_id::ConnId;
+use crate::connection::send_status::{SendCounts, SendStatus};
 use crate::error::HandleError;
 use crate::message::AsMessage;
 use crate::metrics::Metrics;

@@ -100,7 +100,9 @@ mod ticket;
 mod transport;
 
 pub use config::{Config, Overflow};
-pub use conn::{Conn, ConnId, InvalidConnId, SendCounts, SendStatus};
+pub use conn::Conn;
+pub use connection::conn_id::{ConnId, InvalidConnId};
+pub use connection::send_status::{SendCounts, SendStatus};
 pub use context::Context;
 pub use error::{HandleError, RunError, ServerError, StartError, SubscribeError, TooManyTimers};
 pub use handle::{Handle, Waiting};

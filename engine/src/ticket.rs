@@ -7,10 +7,10 @@ use std::marker::PhantomData;
 
 use ringwire_proto::Response;
 
-use crate::driver::Key;
 use crate::handle::Handle;
 use crate::handler::{Handler, Upgrade};
 use crate::shard::mailbox::Command;
+use crate::shard::place::Place;
 
 /// The right to answer one opening handshake or request later. [`Context::ticket`] makes it;
 /// `on_upgrade` then returns [`Upgrade::later`], or `on_request` [`Reply::later`].
@@ -39,16 +39,6 @@ pub struct Ticket<H: Handler> {
     is_answered: bool,
     /// A ticket holds no handler.
     handler: PhantomData<fn(H)>,
-}
-
-/// Whose ticket it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) server: u32,
-    pub(crate) shard: usize,
-    pub(crate) key: Key,
-    /// Tells the tickets of one connection apart.
-    pub(crate) serial: u32,
 }
 
 /// What is answered.

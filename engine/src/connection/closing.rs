@@ -4,9 +4,9 @@
 use ringwire_proto::CloseCode;
 
 use super::ending::Ending;
-use super::outbox::CONTROL_FRAME_BYTES_MAX;
 use super::slot::{Marks, PeerSide, Session, Stage};
 use super::tally::Tally;
+use super::write_buffer::CONTROL_FRAME_BYTES_MAX;
 use crate::shard::core::Core;
 
 /// What a connection is closed with for [`Overflow::Close`].

@@ -2,6 +2,7 @@
 //! connections of a shard.
 
 mod closing;
+pub(crate) mod conn_id;
 pub(crate) mod connections;
 pub(crate) mod deadlines;
 pub(crate) mod ending;
@@ -9,6 +10,7 @@ pub(crate) mod forward;
 pub(crate) mod in_time;
 mod outbox;
 mod progress;
+pub(crate) mod send_status;
 pub(crate) mod slot;
 mod subscribing;
 pub(crate) mod tally;

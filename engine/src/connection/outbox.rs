@@ -7,15 +7,12 @@ use ringwire_proto::{Message, Outgoing, Unmasked, frame_header_bytes};
 
 use super::closing::WRITE_BUFFER_FULL;
 use super::slot::{Marks, Pending, Session, Stage};
-use super::write_buffer::FRAME_BYTES_MAX;
+use super::write_buffer::{CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::config::Overflow;
-use crate::conn::SendStatus;
+use crate::connection::send_status::SendStatus;
 use crate::driver::Run;
 use crate::fanout::publish_log::{Delivery, Part, SealedTick, frames};
 use crate::shard::core::Core;
-
-/// The longest control frame of ours (RFC 6455 §5.5: a payload of at most 125 bytes).
-pub(super) const CONTROL_FRAME_BYTES_MAX: usize = 2 + 125;
 
 impl<S> Session<S> {
     /// Queues one message in a callback about this connection, in the order of the program with

@@ -1,7 +1,7 @@
 //! What a peer has acknowledged of what it is sent: whether it makes progress.
 
-use super::outbox::CONTROL_FRAME_BYTES_MAX;
 use super::slot::{Session, Stage};
+use super::write_buffer::CONTROL_FRAME_BYTES_MAX;
 use crate::shard::core::Core;
 
 impl<S> Session<S> {

@@ -37,6 +37,9 @@ pub(crate) struct WriteBuffer {
 /// the sum stays below 2³².
 pub(crate) const FRAME_BYTES_MAX: usize = 3 << 30;
 
+/// The longest control frame of ours (RFC 6455 §5.5: a payload of at most 125 bytes).
+pub(crate) const CONTROL_FRAME_BYTES_MAX: usize = 2 + 125;
+
 impl WriteBuffer {
     /// All bytes not yet taken by the kernel.
     #[inline]

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::{Handle, IS_SHARD, encode};
-use crate::conn::ConnId;
+use crate::connection::conn_id::ConnId;
 use crate::error::HandleError;
 use crate::message::AsMessage;
 use crate::shard::mailbox::{Command, Mailbox};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::conn::{ConnId, SendCounts, SendStatus};
+use crate::connection::conn_id::ConnId;
+use crate::connection::send_status::{SendCounts, SendStatus};
 use crate::driver::Key;
 use crate::error::HandleError;
 use crate::shard::mailbox::Command;

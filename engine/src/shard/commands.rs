@@ -10,7 +10,8 @@ use crate::context::Context;
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::shard::mailbox::Command;
-use crate::ticket::{Place, Verdict};
+use crate::shard::place::Place;
+use crate::ticket::Verdict;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Carries out what waits, a tick's share of it.

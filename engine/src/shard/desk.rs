@@ -12,7 +12,7 @@ use crate::handle::Handle;
 use crate::shard::app_timers::AppTimers;
 use crate::shard::guard::guard;
 use crate::shard::mailbox::{Command, Mailbox};
-use crate::ticket::Place;
+use crate::shard::place::Place;
 
 pub(crate) struct Desk<C> {
     /// Of every shard, by index.

@@ -17,9 +17,9 @@ use crate::driver::Key;
 use crate::error::HandleError;
 use crate::metrics::{Metrics, MetricsCells};
 use crate::shard::guard::guard;
+use crate::shard::place::Place;
 use crate::shard::sleep_flag::SleepFlag;
 use crate::sys::Waker;
-use crate::ticket::Place;
 use ringwire_proto::{CloseCode, Response};
 
 /// What other threads may ask of a shard. `C` is the application's own command.

@@ -26,6 +26,7 @@ mod inspect;
 pub(crate) mod lent;
 pub(crate) mod links;
 pub(crate) mod mailbox;
+pub(crate) mod place;
 mod receive;
 mod requests;
 mod send;

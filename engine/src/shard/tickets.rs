@@ -14,7 +14,8 @@ use crate::handler::{Answer, Handler, Upgrade};
 use crate::protocol::handshake::{decide_upgrade, open_and_take};
 use crate::protocol::response::{reply, respond};
 use crate::protocol::websocket::Failure;
-use crate::ticket::{Place, Verdict};
+use crate::shard::place::Place;
+use crate::ticket::Verdict;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Answers what a ticket stands for, if it still does.

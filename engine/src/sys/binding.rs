@@ -5,9 +5,11 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::bind_error::BindError;
 use super::listener::{End, Group, Listener, canonical};
 use super::made_listener::MadeListener;
-use super::unix_listener::{self, FileId, UnixName};
+use super::unix_file::FileId;
+use super::unix_listener::{self, UnixName};
 use crate::server::listen_addr::ListenAddr;
 
 /// Ports tried for a name with several addresses, until one is free on all of them.
@@ -26,29 +28,6 @@ pub(crate) enum Target {
     Name(Vec<SocketAddr>),
     Unix(UnixName),
     Made(MadeListener),
-}
-
-/// Why an address cannot be listened on.
-#[derive(Debug)]
-pub(crate) enum BindError {
-    Refused {
-        address: ListenAddr,
-        source: io::Error,
-    },
-    /// What is at the path of a Unix socket is something else.
-    NotASocket {
-        address: ListenAddr,
-    },
-    /// This server listens there already.
-    Twice {
-        address: ListenAddr,
-    },
-}
-
-impl BindError {
-    fn is_in_use(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if is_in_use(source))
-    }
 }
 
 /// Listens on every target with a listener for each of `count` shards, and returns a group per
@@ -187,10 +166,6 @@ fn is_only_v6(address: SocketAddr, all_v4: &[u16]) -> bool {
         && all_v4.iter().any(|&port| port == address.port() || port == 0)
 }
 
-fn is_in_use(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrInUse
-}
-
 /// The machine has no such address, or nothing of its family.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
@@ -221,7 +196,7 @@ mod tests {
         let group = Listener::bind_group(loopback(0), 2).unwrap();
         let taken = group[0].local_addr().unwrap();
         let error = Listener::bind_group(taken, 2).unwrap_err();
-        assert!(is_in_use(&error));
+        assert!(super::super::bind_error::is_in_use(&error));
         let error = listen_on(vec![taken], 1, Duration::from_millis(50)).unwrap_err();
         assert!(error.is_in_use());
     }

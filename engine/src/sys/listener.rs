@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::unix_listener::UnixFile;
+use super::unix_file::UnixFile;
 use crate::server::listen_addr::ListenAddr;
 
 /// Connections that wait to be accepted, per socket; the kernel cuts it to

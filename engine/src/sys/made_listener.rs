@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::listener::{End, Listening, address_of};
-use super::unix_listener::FileId;
+use super::unix_file::FileId;
 use crate::server::listen_addr::ListenAddr;
 
 /// A listening stream socket that others may listen on too.

@@ -11,6 +11,7 @@
 mod affinity;
 mod allocator;
 mod backlog;
+mod bind_error;
 mod binding;
 mod broadcast_ring;
 mod buffer_ring;
@@ -26,13 +27,15 @@ mod receive_buffers;
 mod ring_setup;
 mod socket;
 pub(crate) mod sync;
+mod unix_file;
 mod unix_listener;
 mod uring;
 mod waker;
 
 pub(crate) use affinity::allowed_cpus;
 pub use affinity::pin_to;
-pub(crate) use binding::{BindError, Target, listen};
+pub(crate) use bind_error::BindError;
+pub(crate) use binding::{Target, listen};
 pub(crate) use broadcast_ring::{Publisher, Reader, broadcast_ring};
 pub use epoll::EpollDriver;
 pub(crate) use limits::{descriptors_max, locked_memory_bytes_max, raise_limits};

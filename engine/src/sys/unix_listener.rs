@@ -1,16 +1,17 @@
 //! Binding Unix sockets (unix(7)): the file of a server that was killed is replaced, that of one that
 //! listens is not, and nothing but a socket is ever removed.
 
-use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::binding::BindError;
+use super::bind_error::BindError;
 use super::listener::{BACKLOG, End, Listening};
+use super::unix_file::{FileId, UnixFile};
 use crate::server::listen_addr::ListenAddr;
 
 /// `sun_path` has 108 bytes, one of which ends a path, or begins an abstract name.
@@ -51,51 +52,6 @@ impl UnixName {
         match self {
             Self::Path(path) => ListenAddr::Unix(path.clone()),
             Self::Abstract(name) => ListenAddr::UnixAbstract(name.clone()),
-        }
-    }
-}
-
-/// Which file it is, whatever its path: the device and the inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
-}
-
-/// The file of a socket that we have bound.
-#[derive(Debug)]
-pub(super) struct UnixFile {
-    /// Does not depend on the working directory.
-    path: PathBuf,
-    id: FileId,
-}
-
-impl UnixFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        let id = FileId::of(&fs::symlink_metadata(path)?);
-        Ok(Self { path: std::path::absolute(path)?, id })
-    }
-
-    pub(super) fn id(&self) -> FileId {
-        self.id
-    }
-
-    /// Removes it, unless another file is in its place. The kernel gives the inode to no other file
-    /// while the socket is open.
-    pub(super) fn remove(&self) {
-        let is_ours = |metadata: Metadata| FileId::of(&metadata) == self.id;
-        if !fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            return;
-        }
-        if let Err(error) = fs::remove_file(&self.path) {
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "the file of a Unix socket could not be removed");
         }
     }
 }

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use ringwire_proto::{CloseCode, Message, Offer, Request, Response};
 
 use super::*;
-use crate::conn::{Conn, ConnId};
+use crate::conn::Conn;
+use crate::connection::conn_id::ConnId;
 use crate::context::Context;
 use crate::error::HandleError;
 use crate::handler::{Reply, Upgrade};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::conn::ConnId;
+use crate::connection::conn_id::ConnId;
 use crate::sim::label::{ClientNumber, Sender, To};
 
 /// What is to become of a message from afar.

@@ -3,7 +3,8 @@
 use ringwire_proto::{CloseCode, Message, frame_header_bytes};
 
 use super::{Fate, ModelHandler};
-use crate::conn::{Conn, SendStatus};
+use crate::conn::Conn;
+use crate::connection::send_status::SendStatus;
 use crate::sim::label::{ClientNumber, Label, To};
 
 impl ModelHandler {

@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Whoever has or had a connection: its slot may be somebody else's now.
-    fn somebody(&self) -> Option<(usize, crate::conn::ConnId)> {
+    fn somebody(&self) -> Option<(usize, crate::connection::conn_id::ConnId)> {
         let model = self.model.borrow();
         let named = model.tenants.iter().filter_map(|(&to, tenant)| Some((to, tenant.id?)));
         let named: Vec<_> = named.collect();

@@ -10,7 +10,8 @@ use std::time::Duration;
 use ringwire_proto::{CloseCode, Message, Offer, Request, Response};
 
 use crate::config::{Config, Overflow};
-use crate::conn::{Conn, ConnId};
+use crate::conn::Conn;
+use crate::connection::conn_id::ConnId;
 use crate::context::Context;
 use crate::handler::{Gap, Handler, Reply, Upgrade};
 use crate::testing::driver::SharedWire;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::CloseCode;
-use crate::conn::ConnId;
+use crate::connection::conn_id::ConnId;
 use crate::testing::Received;
 
 /// What a method is called about.

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::CloseCode;
-use crate::conn::ConnId;
+use crate::connection::conn_id::ConnId;
 
 /// Whom a method may be about; several are in one topic.
 const NAMES: [&str; 8] =
