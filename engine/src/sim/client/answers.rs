@@ -147,7 +147,8 @@ impl Client {
         }
         // What came when the time was over and the server had looked came too late.
         let late_ms = asked_ms.filter(|asked_ms| self.wrote_ms >= *asked_ms);
-        let is_late = |asked: &Asked| asked.first_ms.zip(late_ms).is_some_and(|(at, late)| at >= late);
+        let is_late =
+            |asked: &Asked| asked.first_ms.zip(late_ms).is_some_and(|(at, late)| at >= late);
         let is_answered =
             plain.asked.iter().all(|asked| asked.whole_ms.is_none() || is_late(asked));
         let idle_ms = match late_ms {
