@@ -72,6 +72,8 @@ pub(super) struct Client {
     behind_since_ms: Option<u64>,
     /// When it last wrote anything.
     wrote_ms: u64,
+    /// The same, before the server last asked for a deadline what had come.
+    wrote_in_time_ms: u64,
     stage: Stage,
     connection: Connection<MaskKeys>,
     /// Made and not yet written.
@@ -117,6 +119,7 @@ impl Client {
             reads: VecDeque::new(),
             behind_since_ms: Some(kernel.now_ms.get()),
             wrote_ms: kernel.now_ms.get(),
+            wrote_in_time_ms: kernel.now_ms.get(),
             stage: Stage::Opening,
             connection: Connection::client(|| [0x5A, 0x01, 0xF0, 0x33]),
             out: Vec::new(),
@@ -227,6 +230,9 @@ impl Client {
         if self.stage != Stage::Gone && !wire.server_closed && !wire.client_fin {
             wire.arrive(now_ms, bytes);
             if !bytes.is_empty() && !wire.server_shut {
+                if wire.asked_ms.is_none_or(|asked_ms| self.wrote_ms < asked_ms) {
+                    self.wrote_in_time_ms = self.wrote_ms;
+                }
                 self.wrote_ms = now_ms;
                 drop(wire);
                 self.note_written(bytes.len(), now_ms);

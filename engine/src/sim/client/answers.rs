@@ -136,14 +136,25 @@ impl Client {
         if model.is_stopping || plain.is_early || plain.was_early {
             return true;
         }
-        let accepted_ms = self.wire.borrow().accepted_ms;
+        let (accepted_ms, asked_ms) = {
+            let wire = self.wire.borrow();
+            (wire.accepted_ms, wire.asked_ms)
+        };
         let lived_ms = accepted_ms.map_or(0, |accepted_ms| now_ms.saturating_sub(accepted_ms));
         let may_be_surplus = model.config.connections_max < 10;
         if may_be_surplus && lived_ms >= SURPLUS_TIMEOUT_MS {
             return true;
         }
-        let is_answered = plain.asked.iter().all(|asked| asked.whole_ms.is_none());
-        let idle_ms = now_ms.saturating_sub(self.wrote_ms);
+        // What came when the time was over and the server had looked came too late.
+        let late_ms = asked_ms.filter(|asked_ms| self.wrote_ms >= *asked_ms);
+        let is_late =
+            |asked: &Asked| asked.first_ms.zip(late_ms).is_some_and(|(at, late)| at >= late);
+        let is_answered =
+            plain.asked.iter().all(|asked| asked.whole_ms.is_none() || is_late(asked));
+        let idle_ms = match late_ms {
+            Some(late_ms) => late_ms.saturating_sub(self.wrote_in_time_ms),
+            None => now_ms.saturating_sub(self.wrote_ms),
+        };
         let is_idle = if plain.any_answer {
             idle_ms >= u64::from(model.config.keep_alive_timeout_ms)
         } else {

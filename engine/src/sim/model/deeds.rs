@@ -132,7 +132,7 @@ impl ModelHandler {
     }
 
     /// Closes the subscribers of a topic on this shard, some or all, in any order.
-    fn close_room(&mut self, cx: &mut Context<'_, Self>) {
+    pub(super) fn close_room(&mut self, cx: &mut Context<'_, Self>) {
         let topic = *self.dice.pick(&['a', 'b', 'c']);
         let mut there: Vec<_> = {
             let model = self.model.borrow();

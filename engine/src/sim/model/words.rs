@@ -53,6 +53,11 @@ impl ModelHandler {
             }
             'u' => {
                 let topic = commands.next().unwrap_or('a');
+                // Perhaps from another place of the list than before.
+                let percent = self.model.borrow().habits.deeds / 8;
+                if self.dice.chance(percent) {
+                    self.close_room(conn);
+                }
                 conn.unsubscribe(topic.encode_utf8(&mut [0; 4]));
                 let mut model = self.model.borrow_mut();
                 let tenant = model.tenants.entry(client).or_default();
