@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 from example_client import client, receive
+from example_server import TIMEOUT_S
 
 SECRET = "the secret that the issuer of tokens shares with the service"
 os.environ["JWT_SECRET"] = SECRET
@@ -47,11 +48,12 @@ class Person:
 
     def hear(self, kind):
         """The next message, which is of this kind; states are passed over if another one is wanted."""
-        while True:
+        if kind == "state":
             notice = json.loads(receive(self.websocket))
-            if notice["kind"] == kind:
-                return notice
-            assert notice["kind"] == "state", f"{notice} instead of {kind}"
+        else:
+            [notice] = answers(self, 1)
+        assert notice["kind"] == kind, f"{notice} instead of {kind}"
+        return notice
 
     def order(self, kind, **fields):
         """An order as JSON, with the next number."""
@@ -82,8 +84,9 @@ class Person:
 
     def await_people(self, *names):
         """Waits until these people are there, and no others."""
+        deadline = time.monotonic() + TIMEOUT_S
         while self.hear("state").get("people") != sorted(names):
-            pass
+            assert time.monotonic() < deadline, f"never {names}"
 
 
 @contextmanager
@@ -112,9 +115,11 @@ def enter_both_shards(server):
 
 
 def answers(person, count):
-    """So many messages that are no state."""
+    """So many messages that are no state. States never end, so that alone is no reason to go on waiting."""
     notices = []
+    deadline = time.monotonic() + TIMEOUT_S
     while len(notices) < count:
+        assert time.monotonic() < deadline, f"nothing but {notices}"
         notice = json.loads(receive(person.websocket))
         if notice["kind"] != "state":
             notices.append(notice)

@@ -1,8 +1,7 @@
 //! Who may come in: the rules for rooms and nicknames. They look at what a request says and know
 //! nothing of connections.
 
-/// Longest room name and nickname, in characters: a title that fits one line of a phone.
-pub(crate) const NAME_CHARS_MAX: usize = 32;
+use ringwire_examples::Name;
 
 /// Someone in a room: what the server keeps of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,13 +26,13 @@ impl Guest {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=NAME_CHARS_MAX).contains(&name.chars().count())
-        && !name.trim().is_empty()
-        && !name.contains(char::is_control)
+    Name::try_from(name).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use ringwire_examples::NAME_CHARS_MAX;
+
     use super::*;
 
     #[test]

@@ -66,8 +66,10 @@ fn with(response: Response, name: &str, value: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use ringwire_examples::NAME_CHARS_MAX;
+
     use super::*;
-    use crate::{admission::NAME_CHARS_MAX, line::TEXT_CHARS_MAX};
+    use crate::line::TEXT_CHARS_MAX;
 
     #[test]
     fn the_page_knows_the_servers_limits() {

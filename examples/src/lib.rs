@@ -12,4 +12,4 @@ mod words;
 pub use options::{Options, parse};
 pub use origins::AllowedOrigin;
 pub use serve::{announce, on_signal, run_as_process, serve, serve_then};
-pub use words::{Name, Text, Words};
+pub use words::{NAME_CHARS_MAX, Name, Text, Words};

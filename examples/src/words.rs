@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String")]
 pub struct Words<const CHARS_MAX: usize>(String);
 
-/// A name of a person or a room: a title that fits one line of a phone.
-pub type Name = Words<32>;
+/// Longest name of a person or a room, in characters: a title that fits one line of a phone.
+pub const NAME_CHARS_MAX: usize = 32;
+
+/// A name of a person or a room.
+pub type Name = Words<NAME_CHARS_MAX>;
 
 /// What somebody says.
 pub type Text = Words<2_000>;
