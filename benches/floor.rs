@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use ringwire::driver::{
-    Completion, Driver, Errno, Key, Lease, Listener, Outbound, RingConfig, Socket, UringDriver,
-    Wait,
+    Completion, Driver, Errno, KernelSocket, Key, Lease, Listener, Outbound, RingConfig,
+    UringDriver, Wait,
 };
 
 #[global_allocator]
@@ -25,7 +25,7 @@ struct Options {
 
 #[derive(Default)]
 struct Connection {
-    socket: Option<Socket>,
+    socket: Option<KernelSocket>,
     sending: bool,
     /// The receive is over: close once the send is.
     ended: bool,
@@ -73,7 +73,7 @@ impl Floor {
         }
     }
 
-    fn admit(&mut self, socket: Socket) {
+    fn admit(&mut self, socket: KernelSocket) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Connection::default());
             self.connections.len() as u32 - 1

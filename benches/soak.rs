@@ -56,7 +56,7 @@ impl Handler for SoakHandler {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message.payload().first() {
             Some(b's') => {
-                conn.subscribe("soak");
+                conn.subscribe("soak").unwrap();
             }
             Some(b'p') => conn.publish_all("soak", message),
             _ => {
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(address: &str, driver: DriverChoice) -> Result<(), String> {
-    let config = Config { drain_timeout_ms: 2_000, ..Config::default() };
+    let config = Config::new().drain_timeout_ms(2_000);
     let server = Server::builder().listen(address).shards(2).pin(Pin::Auto).driver(driver);
     let running = server.config(config).start(|_| SoakHandler);
     let running = running.map_err(|error| error.to_string())?;

@@ -30,7 +30,7 @@ impl Handler for Broadcast {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        conn.subscribe(EVERYONE);
+        conn.subscribe(EVERYONE).expect("one topic is within the limits");
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {

@@ -47,8 +47,16 @@ fn main() -> ExitCode {
     outcomes.iter().for_each(|outcome| sum.add(outcome));
     let violations = violations.into_inner();
     println!(
-        "{} steps, {} connections, {} messages heard, {} delivered, {} faults",
-        sum.steps, sum.opens, sum.heard, sum.delivered, sum.faults
+        "{} steps, {} connections, {} messages heard, {} delivered, {} requests answered, \
+         {} commands, {} timers, {} faults",
+        sum.steps,
+        sum.opens,
+        sum.heard,
+        sum.delivered,
+        sum.answered,
+        sum.obeyed,
+        sum.fired,
+        sum.faults
     );
     let seeds = next.into_inner().min(options.from + options.seeds) - options.from;
     let per_second = seeds as f64 / start.elapsed().as_secs_f64();

@@ -119,7 +119,7 @@ impl Handler for CliffHandler {
         let words: Vec<&str> = words.split_whitespace().collect();
         match words[..] {
             ["subscribe", ref topics @ ..] => {
-                let is_done = topics.iter().all(|topic| conn.subscribe(topic));
+                let is_done = topics.iter().all(|topic| conn.subscribe(topic).is_ok());
                 conn.send(if is_done { "subscribed" } else { "refused" });
             }
             ["publish", rounds, bytes, topics] => {
@@ -157,14 +157,10 @@ fn publish(conn: &mut Conn<'_, CliffHandler>, numbers: [&str; 3]) {
 
 /// Is such a server, until SIGTERM.
 pub(crate) fn serve(options: &ServerOptions) -> Result<(), String> {
-    let defaults = Config::default();
-    let write_bytes_max = options.write_bytes_max.unwrap_or(defaults.write_bytes_max);
-    let config = Config {
-        idle_timeout_ms: options.idle_timeout_ms.unwrap_or(defaults.idle_timeout_ms),
-        ping_interval_ms: options.ping_interval_ms.unwrap_or(defaults.ping_interval_ms),
-        write_bytes_max,
-        ..defaults
-    };
+    let mut config = Config::new();
+    config.write_bytes_max = options.write_bytes_max.unwrap_or(config.write_bytes_max);
+    config.idle_timeout_ms = options.idle_timeout_ms.unwrap_or(config.idle_timeout_ms);
+    config.ping_interval_ms = options.ping_interval_ms.unwrap_or(config.ping_interval_ms);
     let server =
         Server::builder().listen("127.0.0.1:0").shards(1).driver(options.driver).config(config);
     let running = server.start(|_| CliffHandler).map_err(|error| error.to_string())?;

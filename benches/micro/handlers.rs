@@ -42,7 +42,7 @@ impl Handler for Publish {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        assert!(conn.subscribe(TOPIC));
+        conn.subscribe(TOPIC).unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {

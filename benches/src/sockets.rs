@@ -2,8 +2,9 @@
 //! either as an error. It knows nothing of messages, and never waits but in `wait`.
 
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 
-use ringwire::driver::{Completion, Errno, Key, Lease, Outbound, Socket, Wait};
+use ringwire::driver::{Completion, Errno, KernelSocket, Key, Lease, Outbound, Wait};
 use slab::Slab;
 
 use crate::worker_driver::WorkerDriver;
@@ -18,11 +19,11 @@ pub(crate) struct Sockets {
     outbox: Vec<u8>,
     /// Buffers whose send is over.
     buffers: Vec<Vec<u8>>,
-    completions: Vec<Completion>,
+    completions: Vec<Completion<KernelSocket>>,
 }
 
 struct Slot {
-    socket: Socket,
+    socket: KernelSocket,
     key: Key,
     is_sending: bool,
     is_receiving: bool,
@@ -73,7 +74,7 @@ impl Sockets {
     /// Takes a connected stream and names its slot; the first is 0, and only a slot that was
     /// left is named again.
     pub(crate) fn adopt(&mut self, stream: TcpStream) -> usize {
-        let socket = self.driver.adopt(stream);
+        let socket = KernelSocket::from(OwnedFd::from(stream));
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
@@ -212,7 +213,7 @@ impl Sockets {
         let slot = &mut self.slots[index];
         slot.is_leaving = true;
         if slot.is_receiving || slot.is_sending {
-            self.driver.shut_down(&slot.socket);
+            self.driver.shut_down(slot.key, &slot.socket);
         }
         self.close_if_quiet(index);
     }

@@ -1,9 +1,8 @@
 //! The driver under one worker's connections: io_uring, or epoll where the kernel refuses io_uring.
 
-use std::net::TcpStream;
-
 use ringwire::driver::{
-    Completion, Driver, EpollDriver, Key, Lease, Outbound, RingConfig, Socket, UringDriver, Wait,
+    Completion, Driver, EpollDriver, KernelSocket, Key, Lease, Outbound, RingConfig, UringDriver,
+    Wait,
 };
 
 /// Either driver, behind the calls that a worker makes.
@@ -41,24 +40,20 @@ impl WorkerDriver {
             .map_err(|error| format!("no driver: {refused:?}; {error:?}"))
     }
 
-    pub(crate) fn adopt(&mut self, stream: TcpStream) -> Socket {
-        either!(self, driver => driver.adopt(stream))
-    }
-
-    pub(crate) fn arm_receive(&mut self, key: Key, socket: &Socket) {
+    pub(crate) fn arm_receive(&mut self, key: Key, socket: &KernelSocket) {
         either!(self, driver => driver.arm_receive(key, socket));
     }
 
-    pub(crate) fn send(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, offset: usize) {
+    pub(crate) fn send(&mut self, key: Key, socket: &KernelSocket, buffer: Vec<u8>, offset: usize) {
         let outbound = Outbound::Own(buffer);
         either!(self, driver => driver.send(key, socket, outbound, offset));
     }
 
-    pub(crate) fn shut_down(&mut self, socket: &Socket) {
-        either!(self, driver => driver.shut_down(socket));
+    pub(crate) fn shut_down(&mut self, key: Key, socket: &KernelSocket) {
+        either!(self, driver => driver.shut_down(key, socket));
     }
 
-    pub(crate) fn close(&mut self, socket: Socket) {
+    pub(crate) fn close(&mut self, socket: KernelSocket) {
         either!(self, driver => driver.close(socket));
     }
 
@@ -70,7 +65,7 @@ impl WorkerDriver {
         either!(self, driver => driver.recycle(lease));
     }
 
-    pub(crate) fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+    pub(crate) fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<KernelSocket>>) {
         either!(self, driver => driver.tick(wait, completions));
     }
 }

@@ -55,7 +55,7 @@ impl Handler for Broadcast {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        conn.subscribe("everyone");
+        conn.subscribe("everyone").unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
@@ -124,7 +124,7 @@ fn workers(addr: SocketAddr, mix: &str, connections: usize, count: usize) -> Wor
 #[test]
 fn a_closed_loop_gets_every_echo() {
     with_server(
-        Config::default(),
+        Config::new(),
         |_| Echo,
         |addr| {
             for (mix, in_flight) in
@@ -145,7 +145,7 @@ fn a_closed_loop_gets_every_echo() {
 #[test]
 fn an_open_loop_sends_what_is_due() {
     with_server(
-        Config::default(),
+        Config::new(),
         |_| Echo,
         |addr| {
             let mut workers = workers(addr, "64", 3, 2);
@@ -162,7 +162,7 @@ fn an_open_loop_sends_what_is_due() {
 #[test]
 fn a_broadcast_reaches_everybody() {
     with_server(
-        Config::default(),
+        Config::new(),
         |_| Broadcast,
         |addr| {
             let mut workers = workers(addr, "64", 20, 1);
@@ -178,7 +178,7 @@ fn a_broadcast_reaches_everybody() {
 #[test]
 fn churned_connections_each_echo_once() {
     with_server(
-        Config::default(),
+        Config::new(),
         |_| Echo,
         |addr| {
             let mut workers = workers(addr, "64", 0, 1);
@@ -192,7 +192,7 @@ fn churned_connections_each_echo_once() {
 #[test]
 fn idle_connections_have_a_cost() {
     with_server(
-        Config::default(),
+        Config::new(),
         |_| Echo,
         |addr| {
             let mut workers = workers(addr, "64", 0, 1);
@@ -206,7 +206,7 @@ fn idle_connections_have_a_cost() {
 
 #[test]
 fn pings_are_answered_between_runs_and_within() {
-    let config = Config { ping_interval_ms: 20, pong_timeout_ms: 30_000, ..Config::default() };
+    let config = Config::new().ping_interval_ms(20).pong_timeout_ms(30_000);
     with_server(
         config,
         |_| Echo,
@@ -224,14 +224,14 @@ fn pings_are_answered_between_runs_and_within() {
 #[test]
 fn a_wrong_byte_and_a_close_end_the_load() {
     with_server(
-        Config::default(),
+        Config::new(),
         |_| Liar,
         |addr| {
             let error = workers(addr, "64", 2, 1).run(Work::Echo { in_flight: 1 }, SECONDS);
             assert!(error.unwrap_err().contains("wrong answer: byte 9"));
         },
     );
-    let config = Config { message_bytes_max: 10, ..Config::default() };
+    let config = Config::new().message_bytes_max(10);
     with_server(
         config,
         |_| Echo,

@@ -1,135 +1,178 @@
 //! The settings of a server and the limits that come with them: unit, default, and the reason for
-//! the default. Fixed sizes of single mechanisms (pools, batches) stand beside those mechanisms;
-//! `docs/operations.md` lists the ones that bound what a peer can take.
+//! the default. Which settings contradict each other is in `config/check.rs`. Fixed sizes of single
+//! mechanisms (pools, batches) stand beside those mechanisms; `docs/operations.md` lists the ones
+//! that bound what a peer can take.
 
 use ringwire_proto::{HeadLimits, IncomingLimits};
 
-use crate::error::SetupError;
 use crate::sys::RingConfig;
 
-/// The settings of a server. Each applies per shard or per connection, as stated.
-///
-/// A timeout of 0 disables the limit where its text says so. The clock of a shard stands still
-/// while the shard does (a process that was stopped, a callback that did not return for a second).
-/// Before a deadline ends a connection, the shard hands out all completions that had arrived and
-/// reads the input that the kernel holds for this connection.
-///
-/// *Cut off* means that the connection ends without a Close frame and `on_close` gets 1006.
-///
-/// ```
-/// let config = ringwire::Config { message_bytes_max: 64 * 1024, ..ringwire::Config::default() };
-/// # assert_eq!(config.ping_interval_ms, 30_000);
-/// ```
-#[derive(Clone, Debug)]
-pub struct Config {
+mod check;
+
+/// Makes the fields, the methods that set them and the defaults from one list. The text of a
+/// setting is that of its method, because that is what an application types.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
+        /// The settings of a server. Each applies per shard or per connection, as stated.
+        ///
+        /// Each has a method, which says what it is for and why its default is what it is, and a
+        /// field of the same name, to read it. Later versions may add settings.
+        ///
+        /// A timeout of 0 disables the limit where its text says so. The clock of a shard stands
+        /// still while the shard does (a process that was stopped, a callback that did not return
+        /// for a second). Before a deadline ends a connection, the shard hands out all completions
+        /// that had arrived and reads the input that the kernel holds for this connection.
+        ///
+        /// *Cut off* means that the connection ends without a Close frame and `on_close` gets
+        /// 1006.
+        ///
+        /// ```
+        /// use ringwire::Config;
+        ///
+        /// let config = Config::new().message_bytes_max(64 * 1024).idle_timeout_ms(300_000);
+        /// assert_eq!(config.message_bytes_max, 65_536);
+        /// assert_eq!(config.ping_interval_ms, 30_000);
+        /// ```
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        #[must_use = "settings do nothing until a server has them"]
+        pub struct Config {
+            $(
+                #[doc = concat!(
+                    "Set by [`", stringify!($name), "()`](method@Self::", stringify!($name), ")."
+                )]
+                pub $name: $type,
+            )*
+        }
+
+        impl Config {
+            /// The defaults.
+            pub const fn new() -> Self {
+                Self { $($name: $default,)* }
+            }
+
+            $(
+                $(#[$doc])*
+                pub const fn $name(mut self, $name: $type) -> Self {
+                    self.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+settings! {
     /// Time for the whole opening handshake, else 408. Single bytes do not extend it. A client
     /// that has sent nothing is closed without a response. Default 10,000: a handshake is one
     /// round trip, and a slow network needs seconds, not minutes.
-    pub handshake_timeout_ms: u32,
+    handshake_timeout_ms: u32 = 10_000,
     /// Largest request head, else 431. Default 16,384: two lines as long as nginx and Apache
     /// accept them (8 KiB each), such as Cookie and Authorization. Node has the same limit for
     /// the whole head. A single field may use all of it.
-    pub head_bytes_max: usize,
+    head_bytes_max: usize = 16_384,
     /// Most header fields in a request, up to 128, else 431. Default 100, Apache's limit.
-    pub headers_max: usize,
+    headers_max: usize = 100,
     /// Longest request target, else 414. Default 8,192: nginx's limit for the request line, so
     /// that every target nginx accepts fits. RFC 9112 §3 recommends at least 8,000.
-    pub target_bytes_max: usize,
+    target_bytes_max: usize = 8_192,
 
     /// Largest message, in one frame or in fragments, else close code 1009. Default 1 MiB: the
     /// limit of NATS and Socket.IO, and four times what chat and telemetry need.
-    pub message_bytes_max: usize,
+    message_bytes_max: usize = 1 << 20,
     /// Charge for each fragment beside its bytes, so that empty fragments are not free; 1009 when
     /// bytes and charges exceed twice the message limit and 64 charges. Default 128: what parsing
     /// a fragment costs is in the order of copying that many bytes.
-    pub fragment_charge_bytes: usize,
+    fragment_charge_bytes: usize = 128,
     /// Time for a message from its first bytes to its last, else 1008; 0 disables the limit.
     /// Default 60,000: 1 MiB takes that long at 140 kbit/s.
-    pub message_timeout_ms: u32,
+    message_timeout_ms: u32 = 60_000,
 
     /// A handshake or a request that a callback has taken a [`Ticket`](crate::Ticket) for gets 503
-    /// if it is not answered within this time. Default 10,000: far above a slow look-up, and less
-    /// than a browser waits.
-    pub ticket_timeout_ms: u32,
-    /// Input that is kept, unparsed, while a ticket is out or a response is on its way; a peer that
-    /// sends more is cut off. A WebSocket client sends nothing before the answer (RFC 6455 §4.1),
+    /// if it is not answered within this time; 0 disables the limit. Default 10,000: far above a
+    /// slow look-up, and less than a browser waits.
+    ticket_timeout_ms: u32 = 10_000,
+    /// Input that is kept, unparsed, while a ticket is out or a response is on its way, whether it
+    /// came with the request or behind it; a peer that sends more is cut off, and counted in
+    /// [`Metrics::violations`](crate::Metrics::violations). A WebSocket client sends nothing before
+    /// the answer (RFC 6455 §4.1),
     /// and few HTTP clients send a request before the answer to the one before. Default 65,536: one
     /// receive buffer.
-    pub early_bytes_max: usize,
+    early_bytes_max: usize = 64 << 10,
     /// Body of a request, else 413. Default 1 MiB, as for a message.
-    pub body_bytes_max: usize,
-    /// Time for the body of a request from the end of its head on, else 408. Default 30,000: 1 MiB
-    /// over a slow line.
-    pub body_timeout_ms: u32,
-    /// Time between two requests of a connection, after which it is closed. Default 75,000: longer
-    /// than the 60 s after which common proxies close theirs, so that they do not use one that is
-    /// being closed.
-    pub keep_alive_timeout_ms: u32,
+    body_bytes_max: usize = 1 << 20,
+    /// Time for the body of a request from the end of its head on, else 408; 0 disables the limit.
+    /// Default 30,000: 1 MiB over a slow line.
+    body_timeout_ms: u32 = 30_000,
+    /// Time between two requests of a connection, after which it is closed; 0 disables the limit.
+    /// Default 75,000: longer than the 60 s after which common proxies close theirs, so that they do
+    /// not use one that is being closed.
+    keep_alive_timeout_ms: u32 = 75_000,
     /// A connection that sends nothing for this long is closed with 1001; 0 disables the limit.
     /// Default 120,000. Pings find a dead peer sooner.
-    pub idle_timeout_ms: u32,
+    idle_timeout_ms: u32 = 120_000,
     /// A connection that has been silent for this long is sent a ping; 0 disables pings. Each
     /// ping comes after between 75 % and 100 % of this time, so that connections opened together
     /// are not pinged together. Default 30,000: half of the 60 s after which common proxies and
     /// NATs forget a connection.
-    pub ping_interval_ms: u32,
+    ping_interval_ms: u32 = 30_000,
     /// A connection that sends nothing for this long after a ping is closed with 1011. A peer
     /// that acknowledges data at [`write_rate_bytes_min`](Self::write_rate_bytes_min) gets more
     /// time, since the ping waits behind that data. Default 20,000: longer than a phone needs to
     /// change networks.
-    pub pong_timeout_ms: u32,
+    pong_timeout_ms: u32 = 20_000,
     /// Control frames that a peer may send per second on average, else 1008; 0 disables the
     /// limit. Pongs that answer our pings do not count. Default 100: browsers send none on their
     /// own, and a peer that measures latency sends a few.
-    pub control_frames_per_second_max: u32,
+    control_frames_per_second_max: u32 = 100,
     /// Control frames that a peer may send in one burst, 1 to 65,535. Default 500: a peer that
     /// sends ten per second has that many waiting after a network stall of almost a minute.
-    pub control_frames_burst_max: u32,
+    control_frames_burst_max: u32 = 500,
     /// A closing connection, or one whose request was refused, is cut off after this long without
     /// progress. The peer makes progress when it acknowledges earlier data at
     /// [`write_rate_bytes_min`](Self::write_rate_bytes_min). Default 5,000: one round trip for
     /// the peer's Close frame and one for its FIN.
-    pub close_timeout_ms: u32,
+    close_timeout_ms: u32 = 5_000,
     /// Input that is read and discarded after the peer's last meaningful byte: behind its Close
     /// frame, a violation or a refused request. A peer that sends more is cut off. Default 1 MiB:
     /// what a peer may have had in flight.
-    pub drain_bytes_max: usize,
+    drain_bytes_max: usize = 1 << 20,
 
     /// High-water mark. Above this many unsent bytes `send` returns
     /// [`Backpressure`](crate::SendStatus::Backpressure); `on_drain` follows once at most half of
     /// the mark is left. Default 64 KiB, uWebSockets' limit.
-    pub write_bytes_mark: usize,
+    write_bytes_mark: usize = 64 << 10,
     /// Most unsent bytes of a connection. A message that does not fit is not queued: see
     /// [`overflow`](Self::overflow). An empty write buffer accepts one message of any size, or
     /// everything that one tick publishes to the connection's topics. Default 4 MiB: four of the
     /// largest messages, so that a subscriber that reads survives several large publishes at one
     /// moment. Use at least twice [`message_bytes_max`](Self::message_bytes_max).
-    pub write_bytes_max: usize,
+    write_bytes_max: usize = 4 << 20,
     /// A received message of at least this size is not copied when the handler sends it back with
     /// `conn.send(message)`: its receive buffer is sent instead. At most a quarter of the receive
     /// buffers are used that way at once. Default 4,096: copying less costs little beside a send.
-    pub forward_bytes_min: usize,
+    forward_bytes_min: usize = 4 << 10,
     /// What happens to a slow consumer whose write buffer is full. Default [`Overflow::Close`]: a
     /// peer gets every message or is closed.
-    pub overflow: Overflow,
+    overflow: Overflow = Overflow::Close,
     /// How often a connection with unsent bytes is checked for progress. A peer that acknowledged
     /// less than [`write_rate_bytes_min`](Self::write_rate_bytes_min) since the last check is cut
     /// off, so a peer that stops reading lasts one to two of these times. 0 disables the check.
     /// Default 30,000.
-    pub write_timeout_ms: u32,
+    write_timeout_ms: u32 = 30_000,
     /// Bytes per second that a slow peer must acknowledge on average; with 0, more than a control
     /// frame (127 bytes) per check suffices. It bounds how long a full write buffer can be held.
     /// Default 1,024, far below what the slowest mobile networks carry: 4 MiB are held for 70
     /// minutes at most.
-    pub write_rate_bytes_min: u32,
+    write_rate_bytes_min: u32 = 1_024,
 
     /// Most connections of a shard. Beyond it an upgrade gets 503 with `Retry-After`. Default
     /// 65,536: address space is reserved for all, memory is used only for those that exist.
-    pub connections_max: usize,
+    connections_max: usize = 65_536,
     /// Most topics per connection; `subscribe` returns `false` beyond it. Default 256.
-    pub subscriptions_max: usize,
+    subscriptions_max: usize = 256,
     /// Longest topic name in bytes; `subscribe` returns `false` beyond it. Default 256.
-    pub topic_bytes_max: usize,
+    topic_bytes_max: usize = 256,
 
     /// Publishes of one shard that can wait for the other shards, rounded up to a power of two. A
     /// shard that falls further behind skips them all; they are counted in
@@ -137,51 +180,59 @@ pub struct Config {
     /// with 1013 or told by [`on_gap`](crate::Handler::on_gap). Default 32,768: a shard that is
     /// not scheduled for 100 ms loses nothing of 300,000 publishes per second. Memory: 56 bytes
     /// each, if there is more than one shard.
-    pub broadcast_entries: usize,
+    broadcast_entries: usize = 32_768,
     /// Bytes of the publishes that wait for the other shards. Beyond it the slowest shards skip
     /// what they have not read, as above. Default 64 MiB: a thousand full ticks of input.
-    pub broadcast_bytes_max: usize,
+    broadcast_bytes_max: usize = 64 << 20,
     /// Commands that can wait for a shard. Beyond it the methods of `Handle` return
     /// [`HandleError::Busy`](crate::HandleError::Busy), or wait
     /// ([`Handle::waiting`](crate::Handle::waiting)). As many can callbacks leave for their own
     /// shard. Default 65,536: an application that publishes to each of some ten thousand rooms in
     /// one loop finds room for all of it. A command takes memory only while it waits.
-    pub command_entries: usize,
-    /// Bytes of the messages in those commands; an empty queue takes one message of any size.
-    /// Default 64 MiB, as for [`broadcast_bytes_max`](Self::broadcast_bytes_max).
-    pub command_bytes_max: usize,
+    command_entries: usize = 65_536,
+    /// Bytes of the messages in those commands, and of the lists of connections that
+    /// [`send_many`](crate::Context::send_many) sends one to; an empty queue takes one message of any
+    /// size. Default 64 MiB, as for [`broadcast_bytes_max`](Self::broadcast_bytes_max).
+    command_bytes_max: usize = 64 << 20,
     /// Timers that the application can have set on a shard
     /// ([`Context::set_timer`](crate::Context::set_timer)). Default 65,536: one for each connection
     /// that [`connections_max`](Self::connections_max) allows by default.
-    pub timers_max: usize,
+    timers_max: usize = 65_536,
 
     /// How long `start` retries an address in use. Default 3,000: after SIGKILL the kernel closes
     /// rings and connections in the background, and with 10,000 connections the port stays taken
     /// for 300 ms.
-    pub bind_timeout_ms: u32,
+    bind_timeout_ms: u32 = 3_000,
 
     /// Total time of a graceful shutdown after [`Handle::stop`](crate::Handle::stop). Connections
     /// that are left are then cut off, even if they make progress; those without progress end
     /// after [`close_timeout_ms`](Self::close_timeout_ms). Default 10,000.
-    pub drain_timeout_ms: u32,
+    drain_timeout_ms: u32 = 10_000,
 
     /// Submission entries of a shard's io_uring, unused on epoll. Default 1,024: the sends of a
     /// full tick twice. Locked memory: 64 bytes each.
-    pub submission_entries: u32,
+    submission_entries: u32 = 1_024,
     /// Completion entries of a shard's io_uring, at least twice the submission entries, unused on
     /// epoll. Default 4,096, four times as many: multishot operations complete without being
     /// submitted. Locked memory: 16 bytes each.
-    pub completion_entries: u32,
+    completion_entries: u32 = 4_096,
     /// Size of a receive buffer. Default 64 KiB: the most that one segment on loopback holds, so
     /// that most messages arrive in one piece. Only the pages that were written take memory.
-    pub receive_buffer_bytes: usize,
+    receive_buffer_bytes: usize = 64 << 10,
     /// Receive buffers in use at first on io_uring. On epoll, those whose pages a quiet server
     /// keeps. Default 64: three times what the kernel fills in one pass, and few enough to stay in
     /// the cache.
-    pub receive_buffers_min: usize,
+    receive_buffers_min: usize = 64,
     /// Most receive buffers in use, a power of two up to 32,768. Default 256 (16 MiB of address
     /// space): a tick rarely uses more than twenty.
-    pub receive_buffers_max: usize,
+    receive_buffers_max: usize = 256,
+}
+
+impl Default for Config {
+    /// [`Config::new`].
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What happens when a message does not fit into a connection's write buffer.
@@ -195,147 +246,7 @@ pub enum Overflow {
     Drop,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            handshake_timeout_ms: 10_000,
-            head_bytes_max: 16_384,
-            headers_max: 100,
-            target_bytes_max: 8_192,
-            message_bytes_max: 1 << 20,
-            fragment_charge_bytes: 128,
-            message_timeout_ms: 60_000,
-            ticket_timeout_ms: 10_000,
-            early_bytes_max: 64 << 10,
-            body_bytes_max: 1 << 20,
-            body_timeout_ms: 30_000,
-            keep_alive_timeout_ms: 75_000,
-            idle_timeout_ms: 120_000,
-            ping_interval_ms: 30_000,
-            pong_timeout_ms: 20_000,
-            control_frames_per_second_max: 100,
-            control_frames_burst_max: 500,
-            close_timeout_ms: 5_000,
-            drain_bytes_max: 1 << 20,
-            write_bytes_mark: 64 << 10,
-            write_bytes_max: 4 << 20,
-            forward_bytes_min: 4 << 10,
-            overflow: Overflow::Close,
-            write_timeout_ms: 30_000,
-            write_rate_bytes_min: 1_024,
-            connections_max: 65_536,
-            subscriptions_max: 256,
-            topic_bytes_max: 256,
-            broadcast_entries: 32_768,
-            broadcast_bytes_max: 64 << 20,
-            command_entries: 65_536,
-            command_bytes_max: 64 << 20,
-            timers_max: 65_536,
-            bind_timeout_ms: 3_000,
-            drain_timeout_ms: 10_000,
-            submission_entries: 1_024,
-            completion_entries: 4_096,
-            receive_buffer_bytes: 64 << 10,
-            receive_buffers_min: 64,
-            receive_buffers_max: 256,
-        }
-    }
-}
-
 impl Config {
-    /// Finds settings that contradict each other, before a thread is started.
-    pub(crate) fn check(&self) -> Result<(), SetupError> {
-        let rules = [
-            (self.handshake_timeout_ms > 0, "handshake_timeout_ms must be above 0"),
-            (self.close_timeout_ms > 0, "close_timeout_ms must be above 0"),
-            (
-                self.ping_interval_ms == 0 || self.pong_timeout_ms > 0,
-                "pong_timeout_ms must be above 0 where pings are sent",
-            ),
-            (self.head_bytes_max >= 256, "head_bytes_max must be at least 256"),
-            ((1..=128).contains(&self.headers_max), "headers_max must be between 1 and 128"),
-            (
-                self.message_bytes_max > 0 && self.message_bytes_max <= MESSAGE_BYTES_CEILING,
-                "message_bytes_max must be between 1 and 1 GiB",
-            ),
-            (
-                self.write_bytes_mark <= self.write_bytes_max,
-                "write_bytes_mark must not be above write_bytes_max",
-            ),
-            (
-                self.write_bytes_max <= MESSAGE_BYTES_CEILING,
-                "write_bytes_max must be at most 1 GiB",
-            ),
-            (
-                (1..=crate::driver::SLOTS_MAX - SURPLUS_MAX).contains(&self.connections_max),
-                "connections_max must be between 1 and 2^28 - 8",
-            ),
-            (
-                (1..=ENTRIES_CEILING).contains(&self.broadcast_entries),
-                "broadcast_entries must be between 1 and 2^24",
-            ),
-            (
-                (1..=ENTRIES_CEILING).contains(&self.command_entries),
-                "command_entries must be between 1 and 2^24",
-            ),
-            (
-                (1..=65_535).contains(&self.control_frames_burst_max),
-                "control_frames_burst_max must be between 1 and 65,535",
-            ),
-            (
-                (1..=32_768).contains(&self.submission_entries),
-                "submission_entries must be between 1 and 32,768",
-            ),
-            (
-                self.completion_entries >= self.submission_entries.saturating_mul(2),
-                "completion_entries must be at least twice submission_entries",
-            ),
-            (
-                self.timeouts_ms().into_iter().all(|ms| ms <= TIMEOUT_MS_CEILING),
-                "a timeout must be at most 2^31 - 1 ms, 24 days; 0 is never",
-            ),
-            (
-                (512..=1 << 20).contains(&self.receive_buffer_bytes),
-                "receive_buffer_bytes must be between 512 and 1 MiB",
-            ),
-            (
-                self.receive_buffers_max.is_power_of_two() && self.receive_buffers_max <= 32_768,
-                "receive_buffers_max must be a power of two up to 32,768",
-            ),
-            (self.receive_buffers_min > 0, "receive_buffers_min must be above 0"),
-        ];
-        if self.write_bytes_max < self.message_bytes_max.saturating_mul(2) {
-            tracing::warn!(
-                write_bytes_max = self.write_bytes_max,
-                message_bytes_max = self.message_bytes_max,
-                "write_bytes_max is below twice message_bytes_max: two of the largest messages at \
-                 one moment close a subscriber that reads"
-            );
-        }
-        match rules.into_iter().find(|(holds, _)| !holds) {
-            Some((_, rule)) => Err(SetupError::Config { rule }),
-            None => Ok(()),
-        }
-    }
-
-    fn timeouts_ms(&self) -> [u32; 13] {
-        [
-            self.ticket_timeout_ms,
-            self.body_timeout_ms,
-            self.keep_alive_timeout_ms,
-            self.handshake_timeout_ms,
-            self.message_timeout_ms,
-            self.idle_timeout_ms,
-            self.ping_interval_ms,
-            self.pong_timeout_ms,
-            self.close_timeout_ms,
-            self.write_timeout_ms,
-            self.bind_timeout_ms,
-            self.drain_timeout_ms,
-            self.ping_interval_ms.saturating_add(self.pong_timeout_ms),
-        ]
-    }
-
     pub(crate) fn ring(&self) -> RingConfig {
         RingConfig {
             submission_entries: self.submission_entries,
@@ -418,34 +329,3 @@ pub(crate) const ACCEPT_BACK_OFF_MS: u64 = 100;
 
 /// Least time between two warnings of one kind whose cause clients can bring about.
 pub(crate) const WARNING_INTERVAL_MS: u64 = 60_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_work_together() {
-        Config::default().check().unwrap();
-    }
-
-    #[test]
-    fn what_cannot_work_is_said_before_a_thread_starts() {
-        let broken = [
-            Config { handshake_timeout_ms: 0, ..Config::default() },
-            Config { pong_timeout_ms: 0, ..Config::default() },
-            Config { message_bytes_max: 0, ..Config::default() },
-            Config { write_bytes_mark: 16 << 20, ..Config::default() },
-            Config { connections_max: 0, ..Config::default() },
-            Config { completion_entries: 1_024, ..Config::default() },
-            Config { receive_buffers_max: 1_000, ..Config::default() },
-            Config { connections_max: usize::MAX, ..Config::default() },
-            Config { broadcast_entries: usize::MAX, ..Config::default() },
-            Config { command_entries: usize::MAX, ..Config::default() },
-            Config { idle_timeout_ms: u32::MAX, ..Config::default() },
-            Config { ping_interval_ms: 1 << 30, pong_timeout_ms: 1 << 30, ..Config::default() },
-        ];
-        for config in broken {
-            assert!(matches!(config.check(), Err(SetupError::Config { .. })), "{config:?}");
-        }
-    }
-}

@@ -4,13 +4,15 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 
-use ringwire_proto::{CloseCode, Message};
+use ringwire_proto::CloseCode;
 
+use crate::connection::slot::Session;
 use crate::context::Context;
 use crate::driver::Key;
+use crate::error::{HandleError, SubscribeError};
 use crate::handler::Handler;
-use crate::shard::Core;
-use crate::slot::Session;
+use crate::message::AsMessage;
+use crate::shard::core::Core;
 
 /// Identifies a connection, also for other threads ([`Handle`](crate::Handle)). No later connection
 /// gets the same id, and no connection of another server in this process has it. After the
@@ -73,7 +75,7 @@ impl fmt::Display for InvalidConnId {
 
 impl std::error::Error for InvalidConnId {}
 
-/// The result of [`Conn::send`] and [`send_to`](crate::Context::send_to).
+/// The result of [`Conn::send`], [`Conn::ping`] and [`send_to`](crate::Context::send_to).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendStatus {
     /// The message is queued and goes out when the tick ends.
@@ -83,11 +85,55 @@ pub enum SendStatus {
     /// [`on_drain`](crate::Handler::on_drain) before you send more.
     Backpressure,
     /// The message is not queued. The connection is closing, or its write buffer is full
-    /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which closes it by default.
+    /// ([`write_bytes_max`](crate::Config::write_bytes_max)), which closes it by default. A ping is
+    /// not queued either if its payload is too long.
     Dropped,
     /// There is no such connection any more. Only
     /// [`send_to`](crate::Context::send_to) says so.
     Gone,
+}
+
+impl SendStatus {
+    /// Whether the message is queued: it goes out, unless the connection ends first.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Queued | Self::Backpressure)
+    }
+
+    /// What a message to another shard's connection has come to.
+    pub(crate) fn of_command(told: Result<(), HandleError>) -> Self {
+        match told {
+            Ok(()) => Self::Queued,
+            Err(HandleError::Busy) => Self::Dropped,
+            Err(_) => Self::Gone,
+        }
+    }
+}
+
+/// The result of [`send_many`](crate::Context::send_many): how many connections have which
+/// [`SendStatus`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SendCounts {
+    /// [`SendStatus::Queued`].
+    pub queued: usize,
+    /// [`SendStatus::Backpressure`].
+    pub backpressure: usize,
+    /// [`SendStatus::Dropped`].
+    pub dropped: usize,
+    /// [`SendStatus::Gone`].
+    pub gone: usize,
+}
+
+impl SendCounts {
+    pub(crate) fn add(&mut self, status: SendStatus, connections: usize) {
+        *match status {
+            SendStatus::Queued => &mut self.queued,
+            SendStatus::Backpressure => &mut self.backpressure,
+            SendStatus::Dropped => &mut self.dropped,
+            SendStatus::Gone => &mut self.gone,
+        } += connections;
+    }
 }
 
 /// A connection, as a callback gets it, and through it the whole shard: it dereferences to
@@ -131,13 +177,17 @@ impl<'a, H: Handler> Conn<'a, H> {
         (current.as_mut().expect("the callback is about a connection"), core)
     }
 
-    /// Sends a message: `&str` or `&String` as text, `&[u8]`, `&Vec<u8>` or `&Bytes` as binary, or a
-    /// received [`Message`] unchanged. Sending a large received message back copies nothing
+    /// Sends a message: `str` or `String` as text, `[u8]`, `Vec<u8>` or `Bytes` as binary, or a
+    /// received [`Message`](crate::Message) unchanged, borrowed or owned ([`AsMessage`]). Sending a
+    /// large received message back copies nothing
     /// ([`forward_bytes_min`](crate::Config::forward_bytes_min)). Does not block.
+    ///
+    /// The result may be ignored: a peer that reads too slowly is closed, or misses the message, as
+    /// [`overflow`](crate::Config::overflow) says, and the message is counted.
     #[inline]
-    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> SendStatus {
+    pub fn send(&mut self, message: impl AsMessage) -> SendStatus {
         let (session, core) = self.parts();
-        session.send(core, message.into())
+        session.send(core, message.as_message())
     }
 
     /// Starts the closing handshake (RFC 6455 §7.1.2). Messages sent earlier still go out; later
@@ -156,19 +206,22 @@ impl<'a, H: Handler> Conn<'a, H> {
     }
 
     /// Cuts the connection off after this callback, without a Close frame: what is queued is
-    /// dropped, and `on_close` follows in this tick with [`CloseCode::ABNORMAL`]. For a peer that
-    /// shall get no word and no time; any other deserves [`close`](Self::close).
+    /// dropped, messages that have arrived are discarded, and `on_close` follows with
+    /// [`CloseCode::ABNORMAL`]: in this tick, or in one of the next if the tick ends more
+    /// connections than its share. For a peer that shall get no word and no time; any other deserves
+    /// [`close`](Self::close).
     pub fn terminate(&mut self) {
         let (session, core) = self.parts();
         session.terminate_later(core);
     }
 
-    /// Sends a ping (RFC 6455 §5.5.2), whose answer [`on_pong`](Handler::on_pong) gets. Returns
-    /// `false` if the payload has more than 125 bytes, the connection is closing, or the ping does
-    /// not fit into the write buffer ([`write_bytes_max`](crate::Config::write_bytes_max)); that
-    /// does not close the connection. The engine itself sends the pings that keep a connection
-    /// alive ([`ping_interval_ms`](crate::Config::ping_interval_ms)).
-    pub fn ping(&mut self, payload: &[u8]) -> bool {
+    /// Sends a ping (RFC 6455 §5.5.2), whose answer [`on_pong`](Handler::on_pong) gets. The result
+    /// is [`SendStatus::Dropped`] if the payload has more than 125 bytes, the connection is closing,
+    /// or the ping does not fit into the write buffer
+    /// ([`write_bytes_max`](crate::Config::write_bytes_max)); that does not close the connection.
+    /// The engine itself sends the pings that keep a connection alive
+    /// ([`ping_interval_ms`](crate::Config::ping_interval_ms)).
+    pub fn ping(&mut self, payload: &[u8]) -> SendStatus {
         let (session, core) = self.parts();
         session.ping(core, payload)
     }
@@ -186,10 +239,14 @@ impl<'a, H: Handler> Conn<'a, H> {
         self.session().writes.unsent_bytes()
     }
 
-    /// Subscribes to a topic. Returns `true` if the connection is subscribed now, and `false` if it
-    /// is closing or exceeds a limit ([`subscriptions_max`](crate::Config::subscriptions_max),
-    /// [`topic_bytes_max`](crate::Config::topic_bytes_max)).
-    pub fn subscribe(&mut self, topic: &str) -> bool {
+    /// Subscribes to a topic. Has no effect if the connection is subscribed already, or is closing.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`] if that would exceed a limit
+    /// ([`subscriptions_max`](crate::Config::subscriptions_max),
+    /// [`topic_bytes_max`](crate::Config::topic_bytes_max)). The connection is then not subscribed.
+    pub fn subscribe(&mut self, topic: &str) -> Result<(), SubscribeError> {
         let (session, core) = self.parts();
         session.subscribe(core, topic)
     }
@@ -218,9 +275,9 @@ impl<'a, H: Handler> Conn<'a, H> {
 
     /// Publishes a message to all subscribers of one topic, on every shard, except this connection.
     /// [`publish_all`](Context::publish_all) includes it. The frame is encoded once.
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+    pub fn publish(&mut self, topic: &str, message: impl AsMessage) {
         let (session, core) = self.parts();
-        session.publish(core, topic, message.into());
+        session.publish(core, topic, message.as_message());
     }
 }
 
@@ -237,6 +294,18 @@ impl<H: Handler> fmt::Debug for Conn<'_, H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_peer_gets_its_messages_too() {
+        for (status, is_queued) in [
+            (SendStatus::Queued, true),
+            (SendStatus::Backpressure, true),
+            (SendStatus::Dropped, false),
+            (SendStatus::Gone, false),
+        ] {
+            assert_eq!(status.is_queued(), is_queued, "{status:?}");
+        }
+    }
 
     #[test]
     fn an_id_survives_being_text() {

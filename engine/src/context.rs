@@ -2,20 +2,25 @@
 //! timers, give commands to shards. It is lent for the time of a callback.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use ringwire_proto::{CloseCode, Message};
+use bytes::Bytes;
+use ringwire_proto::CloseCode;
 
-use crate::app_timers::TimerId;
-use crate::conn::{ConnId, SendStatus};
-use crate::connections::Others;
-use crate::driver::{Key, Socket};
-use crate::error::HandleError;
-use crate::handle::Handle;
+use crate::conn::{ConnId, SendCounts, SendStatus};
+use crate::connection::connections::Neighbours;
+use crate::connection::slot::{Session, Stage};
+use crate::driver::Key;
+use crate::error::{HandleError, TooManyTimers};
+use crate::handle::{Handle, encode};
 use crate::handler::{Handler, Upgrade};
-use crate::mailbox::Command;
-use crate::shard::{Core, Desk};
-use crate::slot::{Session, Stage};
+use crate::message::AsMessage;
+use crate::shard::addressees::Addressees;
+use crate::shard::app_timers::TimerId;
+use crate::shard::core::Core;
+use crate::shard::desk::Desk;
+use crate::shard::mailbox::Command;
 use crate::ticket::{Place, Ticket, Verdict};
 
 /// The shard, as a callback gets it. `H` is the handler.
@@ -26,11 +31,11 @@ use crate::ticket::{Place, Ticket, Verdict};
 pub struct Context<'a, H: Handler> {
     pub(crate) core: &'a mut Core,
     pub(crate) desk: &'a mut Desk<H::Command>,
-    pub(crate) others: Others<'a, H::State>,
+    pub(crate) others: &'a mut (dyn Neighbours<H::State> + 'a),
     /// The connection that the callback is about, once it is open.
     pub(crate) current: Option<&'a mut Session<H::State>>,
-    /// The connection that a request came by, and its socket.
-    pub(crate) requesting: Option<(Key, &'a Socket)>,
+    /// The connection that a request came by.
+    pub(crate) requesting: Option<Key>,
 }
 
 /// A connection that a callback names: one of this shard, or another shard's.
@@ -78,9 +83,7 @@ impl<H: Handler> Context<'_, H> {
     /// proxy's. Costs a system call (getpeername(2)).
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        let requesting = self.requesting.map(|(_, socket)| socket);
-        let socket = self.current.as_ref().map(|session| &session.socket).or(requesting)?;
-        (self.core.peer_addr)(socket)
+        self.others.peer_addr()
     }
 
     /// A ticket, to answer the handshake or the request of this callback later. The callback then
@@ -91,10 +94,11 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// In any other callback than `on_upgrade` and `on_request`.
     pub fn ticket(&mut self) -> Ticket<H> {
-        let (key, _) = self.requesting.expect("a ticket is for on_upgrade and on_request");
+        let key = self.requesting.expect("a ticket is for on_upgrade and on_request");
         self.core.ticket_serial = self.core.ticket_serial.wrapping_add(1);
         let serial = self.core.ticket_serial;
-        Ticket::new(self.desk.handle(), Place { shard: self.core.shard, key, serial })
+        let Core { server, shard, .. } = *self.core;
+        Ticket::new(self.desk.handle(), Place { server, shard, key, serial })
     }
 
     /// Answers a ticket of this shard with an upgrade, after this callback. Unlike
@@ -102,17 +106,20 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Panics
     ///
-    /// If it is a ticket of another shard ([`Ticket::shard`]).
+    /// If it is a ticket of another shard ([`Ticket::shard`]) or server. The ticket is dropped then,
+    /// which answers 500.
     pub fn answer(&mut self, ticket: Ticket<H>, upgrade: Upgrade<H::State>) {
-        let place = ticket.redeem();
-        assert_eq!(place.shard, self.core.shard, "a ticket is answered on its own shard");
+        let place = ticket.place();
+        let own = (self.core.server, self.core.shard);
+        assert_eq!((place.server, place.shard), own, "a ticket is answered on its own shard");
+        ticket.redeem();
         self.desk.answer(place, Box::new(Verdict::Upgrade(upgrade)));
     }
 
     /// Publishes a message to all subscribers of one topic, on every shard.
-    pub fn publish_all<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+    pub fn publish_all(&mut self, topic: &str, message: impl AsMessage) {
         // Those who have left or joined in this callback keep their place in the order.
-        self.core.publish(topic, message.into());
+        self.core.publish(topic, message.as_message());
     }
 
     /// Sends a message to any connection.
@@ -121,24 +128,53 @@ impl<H: Handler> Context<'_, H> {
     /// [`SendStatus::Queued`] means that the shard's queue has taken the message;
     /// [`SendStatus::Dropped`] that the queue was full, which
     /// [`Metrics::commands_refused`](crate::Metrics::commands_refused) counts.
-    pub fn send_to<'m>(&mut self, id: ConnId, message: impl Into<Message<'m>>) -> SendStatus {
-        let message = message.into();
+    #[must_use = "a message to another shard is lost if that shard's queue is full"]
+    pub fn send_to(&mut self, id: ConnId, message: impl AsMessage) -> SendStatus {
+        let message = message.as_message();
         match self.find(id) {
             Named::Here(session, core) => session.send_other(core, message),
             Named::Gone => SendStatus::Gone,
             Named::Elsewhere(shard) => {
-                let frame = crate::handle::encode(message);
-                match self.desk.tell(shard, Command::Send { key: id.key, frame }) {
-                    Ok(()) => SendStatus::Queued,
-                    Err(HandleError::Busy) => SendStatus::Dropped,
-                    Err(_) => SendStatus::Gone,
-                }
+                let frame = encode(message).into();
+                let told = self.desk.tell(shard, Command::Send { key: id.key, frame });
+                SendStatus::of_command(told)
             }
         }
     }
 
+    /// Sends one message to many connections, as [`send_to`](Self::send_to) does to each. A
+    /// connection that is named twice gets it twice.
+    ///
+    /// The frame is encoded once. The connections of a shard share its memory where that is cheaper
+    /// than a copy: if it is longer than 4 KiB, or if nothing else waits for the peer. Each other
+    /// shard gets one command for up to 512 of its connections, with the same frame. For connections
+    /// that get many messages in common, a [topic](crate::Conn::subscribe) is cheaper still.
+    #[must_use = "a message to another shard is lost if that shard's queue is full"]
+    pub fn send_many(
+        &mut self,
+        ids: impl IntoIterator<Item = ConnId>,
+        message: impl AsMessage,
+    ) -> SendCounts {
+        let frame = Rc::new(encode(message.as_message()));
+        let mut counts = SendCounts::default();
+        let mut addressees = Addressees::default();
+        for id in ids {
+            match self.find(id) {
+                Named::Here(session, core) => counts.add(session.send_shared(core, &frame), 1),
+                Named::Gone => counts.add(SendStatus::Gone, 1),
+                Named::Elsewhere(_) => addressees.add(id),
+            }
+        }
+        if !addressees.is_empty() {
+            let frame = Rc::try_unwrap(frame).unwrap_or_else(|shared| shared.to_vec());
+            let tell = |shard, command| self.desk.tell(shard, command);
+            addressees.send(&Bytes::from(frame), &mut counts, tell);
+        }
+        counts
+    }
+
     /// Starts the closing handshake of any connection, as [`Conn::close`](crate::Conn::close) does.
-    /// Has no effect if the connection has ended.
+    /// Has no effect if the connection has ended, or is another server's.
     ///
     /// # Errors
     ///
@@ -150,19 +186,26 @@ impl<H: Handler> Context<'_, H> {
         code: CloseCode,
         reason: &str,
     ) -> Result<(), HandleError> {
+        // A closing connection leaves its topics by the places that it knows of, so each is to know
+        // its place now: whoever leaves next may be one that this callback has moved.
+        self.settle();
         match self.find(id) {
-            Named::Here(session, core) => session.close(core, code, reason),
+            Named::Here(session, core) => {
+                session.close(core, code, reason);
+                self.settle();
+            }
             Named::Gone => {}
             Named::Elsewhere(shard) => {
                 let close = Command::Close { key: id.key, code, reason: reason.into() };
                 return self.desk.tell(shard, close);
             }
         }
+        self.settle();
         Ok(())
     }
 
     /// Cuts any connection off, as [`Conn::terminate`](crate::Conn::terminate) does. Has no effect
-    /// if it has ended.
+    /// if it has ended, or is another server's.
     ///
     /// # Errors
     ///
@@ -191,7 +234,7 @@ impl<H: Handler> Context<'_, H> {
     /// Whether a connection of this shard is open: sending to it has an effect. `false` for a
     /// connection of another shard.
     pub fn is_open(&mut self, id: ConnId) -> bool {
-        matches!(self.find(id), Named::Here(session, _) if session.stage == Stage::Open)
+        matches!(self.find(id), Named::Here(session, _) if session.is_served())
     }
 
     /// Gives a command to a shard, this one or another, whose handler gets it in
@@ -207,6 +250,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// If there is no such shard.
     pub fn command(&mut self, shard: usize, command: H::Command) -> Result<(), HandleError> {
+        assert!(shard < self.desk.shards(), "there is no shard {shard}");
         if shard == self.core.shard {
             self.desk.tell_self(command)
         } else {
@@ -214,19 +258,26 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Calls [`on_timer`](Handler::on_timer) once, when `delay` is over. `None` if as many timers
-    /// are set as may be ([`timers_max`](crate::Config::timers_max)). A delay of less than a
-    /// millisecond is one.
-    #[must_use = "a timer that could not be set never fires"]
-    pub fn set_timer(&mut self, delay: Duration) -> Option<TimerId> {
+    /// Calls [`on_timer`](Handler::on_timer) once, when `delay` is over. A delay of less than a
+    /// millisecond is one. It is counted from [`now_ms`](Self::now_ms) on, by the same clock, which
+    /// does not know of callbacks that took a second or more.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyTimers`] if as many are set as may be
+    /// ([`timers_max`](crate::Config::timers_max)).
+    pub fn set_timer(&mut self, delay: Duration) -> Result<TimerId, TooManyTimers> {
         self.desk.timers.set(self.core.now_ms, delay, false)
     }
 
     /// Calls [`on_timer`](Handler::on_timer) again and again, each time `period` after the one
-    /// before. A shard that is late skips what it has missed and keeps the rhythm. `None` and the
-    /// shortest period are as for [`set_timer`](Self::set_timer).
-    #[must_use = "a timer that could not be set never fires"]
-    pub fn set_interval(&mut self, period: Duration) -> Option<TimerId> {
+    /// before. A shard that is late skips what it has missed and keeps the rhythm. A period of less
+    /// than a millisecond is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_timer`](Self::set_timer).
+    pub fn set_interval(&mut self, period: Duration) -> Result<TimerId, TooManyTimers> {
         self.desk.timers.set(self.core.now_ms, period, true)
     }
 
@@ -240,7 +291,8 @@ impl<H: Handler> Context<'_, H> {
     }
 
     fn find(&mut self, id: ConnId) -> Named<'_, H::State> {
-        if id.server != self.core.server {
+        // Text that somebody has made up may name a shard that there is none of.
+        if id.server != self.core.server || usize::from(id.shard) >= self.desk.shards() {
             return Named::Gone;
         }
         if usize::from(id.shard) != self.core.shard {

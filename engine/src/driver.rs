@@ -5,14 +5,23 @@
 //! back with their completion. Received bytes are borrowed with a [`Lease`], which goes back by
 //! [`Driver::recycle`]. This file contains no system call and knows nothing of frames.
 
+mod errno;
+mod token;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+pub use self::errno::{ConnectionError, Errno};
+pub use self::token::SLOTS_MAX;
+pub(crate) use self::token::{Operation, Token};
+
 #[cfg(feature = "driver")]
-pub use crate::sys::{EpollDriver, Listener, RingConfig, RingError, UringDriver, pin_to};
+pub use crate::sys::{
+    EpollDriver, KernelSocket, Listener, RingConfig, RingError, UringDriver, pin_to,
+};
 
 /// Names one tenant of one slot: a completion for an earlier tenant does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,87 +30,6 @@ pub struct Key {
     pub slot: u32,
     /// Differs between any two tenants of a shard's slots (until 2³² have come and gone).
     pub generation: u32,
-}
-
-/// Slots a token can name: 28 bits.
-pub const SLOTS_MAX: usize = 1 << 28;
-
-/// What an operation is, in the low four bits of its `user_data`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Operation {
-    Accept = 1,
-    Receive = 2,
-    Send = 3,
-    Cancel = 4,
-    Close = 5,
-    Wake = 6,
-    /// A message to the ring of another shard, which takes the place of the slot.
-    Rouse = 7,
-    /// A receive into a buffer of its own.
-    Fill = 8,
-}
-
-/// `user_data` of every operation: operation (4 bits), slot (28), generation (32).
-/// Never a pointer, so a completion can at worst be ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) operation: Operation,
-    pub(crate) key: Key,
-}
-
-impl Token {
-    pub(crate) const fn new(operation: Operation, key: Key) -> Self {
-        Self { operation, key }
-    }
-
-    /// For operations that belong to the shard and not to a slot.
-    pub(crate) const fn of_shard(operation: Operation) -> Self {
-        Self::new(operation, Key { slot: 0, generation: 0 })
-    }
-
-    /// Of a listener, whose index stands in the place of the slot.
-    pub(crate) const fn of_listener(index: usize) -> Self {
-        Self::new(Operation::Accept, Key { slot: index as u32, generation: 0 })
-    }
-
-    pub(crate) const fn encode(self) -> u64 {
-        assert!((self.key.slot as usize) < SLOTS_MAX);
-        ((self.key.generation as u64) << 32) | ((self.key.slot as u64) << 4) | self.operation as u64
-    }
-
-    /// # Panics
-    ///
-    /// If the kernel returns a `user_data` that was never given to it.
-    pub(crate) fn decode(user_data: u64) -> Self {
-        let operation = match user_data & 0xF {
-            1 => Operation::Accept,
-            2 => Operation::Receive,
-            3 => Operation::Send,
-            4 => Operation::Cancel,
-            5 => Operation::Close,
-            6 => Operation::Wake,
-            7 => Operation::Rouse,
-            8 => Operation::Fill,
-            _ => panic!("the kernel completed an operation this ring never queued: {user_data:#x}"),
-        };
-        let slot = (user_data >> 4) as u32 & (SLOTS_MAX as u32 - 1);
-        let generation = (user_data >> 32) as u32;
-        Self { operation, key: Key { slot, generation } }
-    }
-}
-
-/// A connected socket. [`Driver::close`] ends it; one that is dropped instead, because its
-/// shard panics, is closed as well.
-#[derive(Debug)]
-pub struct Socket(pub(crate) Descriptor);
-
-#[derive(Debug)]
-pub(crate) enum Descriptor {
-    Open(OwnedFd),
-    /// A socket of the simulated kernel.
-    #[cfg(any(test, feature = "sim"))]
-    Simulated(crate::sim::SimSocket),
 }
 
 /// A receive buffer the kernel has filled and the shard now holds.
@@ -171,6 +99,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// All of these bytes.
+    pub(crate) fn whole(bytes: &Rc<Vec<u8>>) -> Self {
+        Self { bytes: Rc::clone(bytes), start: 0, end: bytes.len() as u32 }
+    }
+
     /// The bytes of the range.
     #[inline]
     #[must_use]
@@ -179,92 +112,15 @@ impl Run {
     }
 }
 
-/// An error number of the kernel (`errno`), without a sign.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Errno(pub i32);
-
-impl Errno {
-    /// No receive buffer was free: no fault of the connection.
-    pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
-    /// The operation was cancelled.
-    pub const CANCELLED: Self = Self(libc::ECANCELED);
-
-    /// Whether accepting failed because of the one connection that was next, which says
-    /// nothing about those behind it (accept(2): `ECONNABORTED`, `EPROTO`, `EPERM`).
-    #[must_use]
-    pub fn is_of_one_connection(self) -> bool {
-        matches!(self.0, libc::ECONNABORTED | libc::EPROTO | libc::EPERM)
-    }
-
-    /// Whether accepting failed for want of descriptors or memory, which passes with time
-    /// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
-    #[must_use]
-    pub fn is_exhaustion(self) -> bool {
-        matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
-    }
-}
-
-/// Why a receive or a send failed, as an operator would sort it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionError {
-    /// The peer has reset the connection, or is gone (`ECONNRESET`, `EPIPE`, `ENOTCONN`,
-    /// `ECONNABORTED`).
-    Reset,
-    /// The peer's machine has not answered in time (`ETIMEDOUT`).
-    TimedOut,
-    /// There is no way to the peer (`EHOSTUNREACH`, `ENETUNREACH`, `ENETDOWN`,
-    /// `EHOSTDOWN`, `ENONET`).
-    Unreachable,
-    /// This machine is short of memory (`ENOMEM`, `ENOBUFS`).
-    OutOfMemory,
-    /// The operation was ended by ourselves (`ECANCELED`).
-    Cancelled,
-    /// Anything else.
-    Other,
-}
-
-impl Errno {
-    /// What it says of a connection.
-    #[must_use]
-    pub fn connection_error(self) -> ConnectionError {
-        match self.0 {
-            libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ECONNABORTED => {
-                ConnectionError::Reset
-            }
-            libc::ETIMEDOUT => ConnectionError::TimedOut,
-            libc::EHOSTUNREACH
-            | libc::ENETUNREACH
-            | libc::ENETDOWN
-            | libc::EHOSTDOWN
-            | libc::ENONET => ConnectionError::Unreachable,
-            libc::ENOMEM | libc::ENOBUFS => ConnectionError::OutOfMemory,
-            libc::ECANCELED => ConnectionError::Cancelled,
-            _ => ConnectionError::Other,
-        }
-    }
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// What the kernel says has happened.
+/// What the kernel says has happened; `K` is the driver's [`Socket`](Driver::Socket).
 #[derive(Debug)]
-pub enum Completion {
+pub enum Completion<K> {
     /// A connection was accepted, or accepting failed.
     Accepted {
         /// Index of the listener it came through.
         listener: usize,
         /// The new socket; whoever takes this completion owns it.
-        result: Result<Socket, Errno>,
+        result: Result<K, Errno>,
         /// Whether the accept is still armed.
         more: bool,
     },
@@ -321,12 +177,34 @@ pub struct Mark {
     pub(crate) turns: u64,
 }
 
+/// What the kernel knows of a connected socket. Each question costs a system call.
+pub trait Socket: fmt::Debug {
+    /// Bytes of the peer that have come and that no receive has taken yet. It is asked only when a
+    /// deadline is about to end the connection.
+    fn unread_bytes(&self) -> u32;
+
+    /// Bytes the kernel has taken for the peer and the peer has not acknowledged; over a Unix socket
+    /// what the peer has not read, and the kernel's overhead.
+    fn unacknowledged_bytes(&self) -> u32;
+
+    /// The peer's address, if the socket still has one.
+    fn peer_addr(&self) -> Option<SocketAddr>;
+}
+
 /// What a shard asks of the kernel.
 ///
 /// Calls queue operations; [`tick`](Driver::tick) submits them all, waits, and collects
 /// completions. Per socket at most one receive and one send are in flight, and a socket
 /// is closed only when neither is.
 pub trait Driver {
+    /// A connected socket. [`close`](Driver::close) ends it; one that is dropped instead, because
+    /// its shard panics, is closed as well.
+    type Socket: Socket;
+
+    /// Takes a socket over that somebody else has connected; `None` if the driver has no kernel to
+    /// take it from.
+    fn adopt(&mut self, descriptor: OwnedFd) -> Option<Self::Socket>;
+
     /// How many listeners there are, named by index from 0. Default 1.
     fn listeners(&self) -> usize {
         1
@@ -355,14 +233,14 @@ pub trait Driver {
     fn close_listener(&mut self, listener: usize);
 
     /// Arms the multishot receive of a socket.
-    fn arm_receive(&mut self, key: Key, socket: &Socket);
+    fn arm_receive(&mut self, key: Key, socket: &Self::Socket);
 
     /// Arms a receive of a socket that completes once, as the multishot one does for the last time.
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket);
+    fn arm_receive_once(&mut self, key: Key, socket: &Self::Socket);
 
     /// Ends the multishot receive of a socket, which still completes: with what came before, or as
     /// cancelled.
-    fn end_receive(&mut self, key: Key, socket: &Socket);
+    fn end_receive(&mut self, key: Key, socket: &Self::Socket);
 
     /// Arms a receive of at most `bytes` bytes behind those in `buffer`, which has capacity for
     /// them.
@@ -370,24 +248,24 @@ pub trait Driver {
     /// # Panics
     ///
     /// If it has not.
-    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize);
+    fn receive_into(&mut self, key: Key, socket: &Self::Socket, buffer: Vec<u8>, bytes: usize);
 
     /// Queues one send of `outbound`, from byte `offset` on.
     ///
     /// # Panics
     ///
     /// If nothing is left to send.
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize);
+    fn send(&mut self, key: Key, socket: &Self::Socket, outbound: Outbound, offset: usize);
 
     /// Shuts a socket down both ways, which ends its receive and its send: both still complete.
     /// What it costs does not depend on how many other sockets there are.
-    fn shut_down(&mut self, socket: &Socket);
+    fn shut_down(&mut self, key: Key, socket: &Self::Socket);
 
     /// Sends FIN after what the kernel has already taken; receiving goes on.
-    fn shut_down_write(&mut self, socket: &Socket);
+    fn shut_down_write(&mut self, socket: &Self::Socket);
 
     /// Closes a socket that has nothing in flight.
-    fn close(&mut self, socket: Socket);
+    fn close(&mut self, socket: Self::Socket);
 
     /// The bytes of a lease, for parsing and unmasking in place.
     fn received<'a>(&'a mut self, lease: &'a Lease) -> &'a mut [u8];
@@ -400,7 +278,7 @@ pub trait Driver {
 
     /// Submits what was queued, waits for at most `wait`, and appends completions in the
     /// order the kernel gave them, at most [`COMPLETIONS_PER_TICK_MAX`].
-    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>);
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<Self::Socket>>);
 
     /// How many completions the kernel has given that no tick has handed out yet. Some may turn out
     /// to be none.
@@ -423,18 +301,6 @@ pub trait Driver {
     /// system calls; to be called seldom.
     fn give_back_freed(&mut self) {}
 
-    /// Bytes of the peer that have come and that no receive has taken yet. Costs a system call:
-    /// it is asked only when a deadline is about to end the connection.
-    fn unread_bytes(socket: &Socket) -> u32
-    where
-        Self: Sized;
-
-    /// Bytes the kernel has taken for the peer and the peer has not acknowledged; over a Unix socket
-    /// what the peer has not read, and the kernel's overhead. Costs a system call.
-    fn unacknowledged_bytes(socket: &Socket) -> u32
-    where
-        Self: Sized;
-
     /// Milliseconds on a clock that never goes back; a few of granularity.
     fn now_ms(&self) -> u64;
 
@@ -445,11 +311,6 @@ pub trait Driver {
     {
         SystemTime::now()
     }
-
-    /// The peer's address, if the socket still has one. Costs a system call.
-    fn peer_addr(socket: &Socket) -> Option<SocketAddr>
-    where
-        Self: Sized;
 }
 
 /// Completions taken in one tick, so that timers, broadcasts and other connections get
@@ -461,36 +322,3 @@ pub const COMPLETIONS_PER_TICK_MAX: usize = 512;
 /// their answers while the rest is still being worked on, and what is worked on stays in the
 /// cache. 64 KiB: a quarter of a small second-level cache.
 pub const RECEIVED_BYTES_PER_TICK_MAX: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_survives_the_kernel() {
-        let operations = [
-            Operation::Accept,
-            Operation::Receive,
-            Operation::Send,
-            Operation::Cancel,
-            Operation::Close,
-            Operation::Wake,
-            Operation::Rouse,
-            Operation::Fill,
-        ];
-        for operation in operations {
-            for slot in [0, 1, 77, SLOTS_MAX as u32 - 1] {
-                for generation in [0, 1, u32::MAX] {
-                    let token = Token::new(operation, Key { slot, generation });
-                    assert_eq!(Token::decode(token.encode()), token);
-                }
-            }
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "never queued")]
-    fn an_unknown_user_data_is_a_broken_assumption() {
-        Token::decode(0);
-    }
-}

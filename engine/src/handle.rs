@@ -1,22 +1,25 @@
 //! How other threads reach a running server. Every call puts a command into a shard's bounded
 //! queue. The shard's thread executes it.
 
+mod waiting;
+
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 
-use crate::conn::ConnId;
-use crate::driver_choice::DriverKind;
+pub use self::waiting::Waiting;
+use crate::conn::{ConnId, SendCounts, SendStatus};
 use crate::error::HandleError;
-use crate::mailbox::{Adopted, Command, Mailbox};
+use crate::message::AsMessage;
 use crate::metrics::Metrics;
+use crate::server::driver_choice::DriverKind;
+use crate::shard::addressees::Addressees;
+use crate::shard::mailbox::{Adopted, Command, Mailbox};
 
 /// Reaches a running server from any thread. Cloning is cheap. `C` is the handler's
 /// [`Command`](crate::Handler::Command).
@@ -60,12 +63,8 @@ impl<C> Handle<C> {
     ///
     /// [`HandleError::Busy`] or [`HandleError::Stopped`]. The message is then not published on any
     /// shard.
-    pub fn publish<'m>(
-        &self,
-        topic: &str,
-        message: impl Into<Message<'m>>,
-    ) -> Result<(), HandleError> {
-        let (mailbox, command) = self.publication(topic, message.into());
+    pub fn publish(&self, topic: &str, message: impl AsMessage) -> Result<(), HandleError> {
+        let (mailbox, command) = self.publication(topic, message.as_message());
         mailbox.push(command)
     }
 
@@ -76,8 +75,36 @@ impl<C> Handle<C> {
     ///
     /// [`HandleError::Busy`], [`HandleError::Stopped`] or [`HandleError::OtherServer`]. The message
     /// is then not sent.
-    pub fn send<'m>(&self, id: ConnId, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
-        self.mailbox(id)?.push(Command::Send { key: id.key, frame: encode(message.into()) })
+    pub fn send(&self, id: ConnId, message: impl AsMessage) -> Result<(), HandleError> {
+        self.mailbox(id)?
+            .push(Command::Send { key: id.key, frame: encode(message.as_message()).into() })
+    }
+
+    /// Sends one message to many connections, as [`send`](Self::send) does to each. The frame is
+    /// encoded once and shared, as in [`Context::send_many`](crate::Context::send_many).
+    ///
+    /// [`queued`](SendCounts::queued) says for how many of them a shard's queue has taken it,
+    /// [`dropped`](SendCounts::dropped) for how many the queue was full, and
+    /// [`gone`](SendCounts::gone) how many are another server's, or that this one has stopped.
+    #[must_use = "the message is lost for connections whose shard's queue is full"]
+    pub fn send_many(
+        &self,
+        ids: impl IntoIterator<Item = ConnId>,
+        message: impl AsMessage,
+    ) -> SendCounts {
+        let mut counts = SendCounts::default();
+        let mut addressees = Addressees::default();
+        for id in ids {
+            match self.mailbox(id) {
+                Ok(_) => addressees.add(id),
+                Err(_) => counts.add(SendStatus::Gone, 1),
+            }
+        }
+        let frame = Bytes::from(encode(message.as_message()));
+        addressees.send(&frame, &mut counts, |shard, command| {
+            self.mailboxes[usize::from(shard)].push(command)
+        });
+        counts
     }
 
     /// Starts the closing handshake of one connection, as [`Conn::close`](crate::Conn::close) does.
@@ -134,6 +161,8 @@ impl<C> Handle<C> {
     /// # Errors
     ///
     /// [`HandleError::Busy`] or [`HandleError::Stopped`]; the connection is then closed.
+    /// [`HandleError::NoStream`] if the descriptor is that of something else: a datagram socket
+    /// could not be cut off, and the server would never end.
     ///
     /// # Panics
     ///
@@ -146,6 +175,9 @@ impl<C> Handle<C> {
         state: S,
     ) -> Result<(), HandleError> {
         let socket = socket.into();
+        if SockRef::from(&socket).r#type().ok() != Some(Type::STREAM) {
+            return Err(HandleError::NoStream);
+        }
         prepare(&socket);
         let mailbox = match shard {
             Some(shard) => &self.mailboxes[shard],
@@ -180,6 +212,18 @@ impl<C> Handle<C> {
         let mut sum = Metrics::default();
         self.mailboxes.iter().for_each(|mailbox| mailbox.add_metrics_to(&mut sum));
         sum
+    }
+
+    /// The counters of one shard, at most one tick old.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    #[must_use]
+    pub fn shard_metrics(&self, shard: usize) -> Metrics {
+        let mut metrics = Metrics::default();
+        self.mailboxes[shard].add_metrics_to(&mut metrics);
+        metrics
     }
 
     /// The driver that the shards run on.
@@ -238,7 +282,7 @@ impl<C> Handle<C> {
         // One shard per topic, so that its publishes stay in order and topics spread.
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(topic);
         let mailbox = &self.mailboxes[hash as usize % self.mailboxes.len()];
-        (mailbox, Command::Publish { topic: topic.into(), frame: encode(message) })
+        (mailbox, Command::Publish { topic: topic.into(), frame: encode(message).into() })
     }
 
     fn mailbox(&self, id: ConnId) -> Result<&Mailbox<C>, HandleError> {
@@ -255,101 +299,6 @@ impl<C> std::fmt::Debug for Handle<C> {
             .field("shards", &self.mailboxes.len())
             .field("driver", &self.driver)
             .finish()
-    }
-}
-
-/// The calls of a [`Handle`] that wait while a shard's queue is full: those whose names end in
-/// `_blocking` on a thread, the others in a task of any executor.
-///
-/// A command of one thread, or of one task, is queued before its next one. A shard that never takes
-/// commands again, because a callback does not return, is waited for as long.
-#[derive(Clone, Copy, Debug)]
-pub struct Waiting<'h, C> {
-    handle: &'h Handle<C>,
-}
-
-impl<C> Waiting<'_, C> {
-    /// [`Handle::publish`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// [`HandleError::Stopped`]; [`HandleError::OnShard`] in a callback, where waiting for a shard
-    /// could last for ever.
-    pub fn publish_blocking<'m>(
-        &self,
-        topic: &str,
-        message: impl Into<Message<'m>>,
-    ) -> Result<(), HandleError> {
-        let (mailbox, command) = self.handle.publication(topic, message.into());
-        push_blocking(mailbox, command)
-    }
-
-    /// [`Handle::send`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`publish_blocking`](Self::publish_blocking), and [`HandleError::OtherServer`].
-    pub fn send_blocking<'m>(
-        &self,
-        id: ConnId,
-        message: impl Into<Message<'m>>,
-    ) -> Result<(), HandleError> {
-        let frame = encode(message.into());
-        push_blocking(self.handle.mailbox(id)?, Command::Send { key: id.key, frame })
-    }
-
-    /// [`Handle::command`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`publish_blocking`](Self::publish_blocking).
-    ///
-    /// # Panics
-    ///
-    /// If there is no such shard.
-    pub fn command_blocking(&self, shard: usize, command: C) -> Result<(), HandleError> {
-        push_blocking(&self.handle.mailboxes[shard], Command::Custom(command))
-    }
-
-    /// [`Handle::publish`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// [`HandleError::Stopped`].
-    pub async fn publish<'m>(
-        &self,
-        topic: &str,
-        message: impl Into<Message<'m>>,
-    ) -> Result<(), HandleError> {
-        let (mailbox, command) = self.handle.publication(topic, message.into());
-        push(mailbox, command).await
-    }
-
-    /// [`Handle::send`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// [`HandleError::Stopped`] or [`HandleError::OtherServer`].
-    pub async fn send<'m>(
-        &self,
-        id: ConnId,
-        message: impl Into<Message<'m>>,
-    ) -> Result<(), HandleError> {
-        let frame = encode(message.into());
-        push(self.handle.mailbox(id)?, Command::Send { key: id.key, frame }).await
-    }
-
-    /// [`Handle::command`], which waits for room.
-    ///
-    /// # Errors
-    ///
-    /// [`HandleError::Stopped`].
-    ///
-    /// # Panics
-    ///
-    /// If there is no such shard.
-    pub async fn command(&self, shard: usize, command: C) -> Result<(), HandleError> {
-        push(&self.handle.mailboxes[shard], Command::Custom(command)).await
     }
 }
 
@@ -371,35 +320,13 @@ fn prepare(socket: &OwnedFd) {
     let _ = socket.set_tcp_nodelay(true);
 }
 
-fn push_blocking<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {
-    if IS_SHARD.get() {
-        return Err(HandleError::OnShard);
-    }
-    mailbox.push_waiting(command)
-}
-
-async fn push<C>(mailbox: &Mailbox<C>, command: Command<C>) -> Result<(), HandleError> {
-    let mut command = Some(command);
-    poll_fn(|cx| {
-        let taken = command.take().expect("a task polls no longer than it waits");
-        match mailbox.poll_push(taken, cx) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(refused) if refused.error == HandleError::Busy => {
-                command = Some(refused.command);
-                Poll::Pending
-            }
-            Err(refused) => Poll::Ready(Err(refused.error)),
-        }
-    })
-    .await
-}
-
-pub(crate) fn encode(message: Message<'_>) -> Bytes {
+/// The frame of a message, in memory of its own.
+pub(crate) fn encode(message: Message<'_>) -> Vec<u8> {
     let payload = message.payload();
     let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
     append_frame(&mut frame, opcode, payload);
-    frame.into()
+    frame
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use ringwire_proto::{
     CloseCode, Message, Offer, Request, Response, is_origin_of_host, is_serialised_origin,
 };
 
-use crate::app_timers::TimerId;
 use crate::conn::Conn;
 use crate::context::Context;
+use crate::shard::app_timers::TimerId;
 use crate::ticket::Ticket;
 
 /// The callbacks of one shard. Each shard has its own handler value, so a handler needs no lock
@@ -25,8 +25,9 @@ use crate::ticket::Ticket;
 /// belongs on another thread, which answers through a [`Handle`](crate::Handle): with a message, or
 /// with a [`Command`](Self::Command), which [`on_command`](Self::on_command) gets.
 ///
-/// If a callback about a connection panics, the connection is closed with 1011 (RFC 6455 §7.4.1).
-/// The other connections continue, whichever callback it was.
+/// If a callback about a connection panics, the connection is closed with 1011 (RFC 6455 §7.4.1); a
+/// handshake or a request whose callback panics gets 500. The other connections continue, whichever
+/// callback it was, and timers fire again.
 pub trait Handler: Sized + 'static {
     /// The application's state of a connection.
     type State: 'static;
@@ -99,7 +100,8 @@ pub trait Handler: Sized + 'static {
         let _ = (conn, state, gap);
     }
 
-    /// Called when the connection is over. Sending has no effect here; publishing still works.
+    /// Called when the connection is over, and has left its topics. Sending has no effect here;
+    /// publishing still works.
     ///
     /// `code` and `reason` are one of these:
     ///
@@ -150,8 +152,9 @@ pub trait Handler: Sized + 'static {
     }
 
     /// Called once when the server is told to stop, before the connections of this shard are
-    /// closed. Messages sent here still go out. The handler is dropped when the last connection has
-    /// ended.
+    /// closed. Messages sent here still go out. Commands and timers go on until the last connection
+    /// has ended; then the handler is dropped, and commands that are left are counted in
+    /// [`Metrics::commands_lost`](crate::Metrics::commands_lost).
     fn on_stop(&mut self, cx: &mut Context<'_, Self>) {
         let _ = cx;
     }

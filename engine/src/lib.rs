@@ -22,7 +22,7 @@
 //! `docs/guide.md` in the repository leads through all of it.
 //!
 //! ```no_run
-//! use ringwire::{Conn, Context, Handler, Message, Offer, Request, Server, SetupError, Upgrade};
+//! use ringwire::{Conn, Context, Handler, Message, Offer, Request, Server, ServerError, Upgrade};
 //!
 //! struct Echo;
 //!
@@ -44,15 +44,20 @@
 //!     }
 //! }
 //!
-//! fn main() -> Result<(), SetupError> {
+//! fn main() -> Result<(), ServerError> {
 //!     Server::builder().listen("127.0.0.1:9001").run(|_shard| Echo)
 //! }
 //! ```
 //!
 //! # What it does not do
 //!
-//! It has no TLS (use a proxy in front), no compression and no HTTP/2. Plain HTTP is one request
-//! without a body per connection.
+//! It has no TLS (use a proxy in front), no compression and no HTTP/2. Bodies of plain requests and
+//! of their responses are whole: there are no streams.
+//!
+//! # Features
+//!
+//! `testing` is a shard in memory, for tests of handlers. `driver`, `sim` and `bench` are for the
+//! tools of the repository and promise no stability.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -62,33 +67,24 @@ struct Readme;
 #[doc = include_str!("../../docs/guide.md")]
 struct Guide;
 
-mod app_timers;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod config;
 mod conn;
-mod connections;
+mod connection;
 mod context;
-mod cpu_quota;
-mod descriptors;
 #[cfg(feature = "driver")]
 pub mod driver;
-// Parts of the seam are there for tools only.
 #[cfg(not(feature = "driver"))]
 #[allow(unreachable_pub, dead_code)]
 mod driver;
-mod driver_choice;
 mod error;
-mod forward;
+mod fanout;
 mod handle;
 mod handler;
-mod in_time;
-mod listen_addr;
-mod listeners;
-mod mailbox;
+mod message;
 mod metrics;
-mod pin;
-mod publish_log;
+mod protocol;
 mod router;
 mod server;
 mod shard;
@@ -97,34 +93,29 @@ pub mod sim;
 #[cfg(all(test, not(feature = "sim")))]
 #[allow(unreachable_pub)]
 mod sim;
-mod sleep_flag;
-mod slot;
-mod starting;
-mod sync;
 mod sys;
-mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod ticket;
-mod timer_wheel;
-mod topic;
-mod write_buffer;
+mod transport;
 
-pub use app_timers::TimerId;
 pub use config::{Config, Overflow};
-pub use conn::{Conn, ConnId, InvalidConnId, SendStatus};
+pub use conn::{Conn, ConnId, InvalidConnId, SendCounts, SendStatus};
 pub use context::Context;
-pub use driver_choice::{DriverChoice, DriverKind, InvalidDriver};
-pub use error::{HandleError, SetupError};
+pub use error::{HandleError, RunError, ServerError, StartError, SubscribeError, TooManyTimers};
 pub use handle::{Handle, Waiting};
 pub use handler::{Gap, Handler, Reply, Upgrade};
-pub use listen_addr::ListenAddr;
+pub use message::AsMessage;
 pub use metrics::Metrics;
-pub use pin::Pin;
 pub use ringwire_proto::{
-    CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, is_same_origin,
-    is_serialised_origin,
+    CloseCode, InvalidHeader, Message, Method, Offer, Request, Response, accept_for_key,
+    is_same_origin, is_serialised_origin,
 };
 pub use router::{Match, RouteError, Router};
-pub use server::{Builder, Running, Server, ShardStart};
+pub use server::driver_choice::{DriverChoice, DriverKind, InvalidDriver};
+pub use server::listen_addr::ListenAddr;
+pub use server::pin::Pin;
+pub use server::shard_start::ShardStart;
+pub use server::{Builder, Running, Server};
+pub use shard::app_timers::TimerId;
 pub use ticket::Ticket;

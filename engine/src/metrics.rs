@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::driver::{ConnectionError, Errno};
-use crate::driver_choice::DriverKind;
+use crate::server::driver_choice::DriverKind;
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -83,10 +83,10 @@ metrics! {
     /// waited already or because more than 1 GiB was published in one tick. The connections are
     /// told; see [`Handler::on_gap`](crate::Handler::on_gap).
     publishes_lost,
-    /// Connections failed because the peer broke the protocol, the message limit or the limit of
-    /// control frames.
+    /// Connections failed because the peer broke the protocol, the message limit, the limit of
+    /// control frames or that of early bytes ([`early_bytes_max`](crate::Config::early_bytes_max)).
     violations,
-    /// Panics of callbacks and of the `Drop` of a connection's state.
+    /// Panics of callbacks, and of the `Drop` of a connection's state or of a command that was lost.
     panics,
     /// Accepts that failed because descriptors or memory were exhausted (`EMFILE`, `ENFILE`,
     /// `ENOMEM`, `ENOBUFS`).
@@ -95,11 +95,11 @@ metrics! {
     accepts_aborted,
     /// Accepts that failed for another reason. The log has the error.
     accepts_failed,
-    /// Commands of a [`Handle`](crate::Handle) that were queued and not executed, because the
-    /// server ended first.
+    /// Commands of a [`Handle`](crate::Handle), of callbacks and of tickets that were queued and not
+    /// executed, because the server ended first.
     commands_lost,
-    /// Commands of other threads and shards that were not queued, because a shard's queue was full
-    /// or the shard had ended.
+    /// Commands of other threads, of other shards and of a shard to itself that were not queued,
+    /// because the queue was full or the shard had ended.
     commands_refused,
     /// Handshakes and requests whose ticket was not answered in time.
     tickets_expired,

@@ -10,12 +10,22 @@ use ringwire_proto::Response;
 use crate::driver::Key;
 use crate::handle::Handle;
 use crate::handler::{Handler, Upgrade};
-use crate::mailbox::Command;
+use crate::shard::mailbox::Command;
 
 /// The right to answer one opening handshake or request later. [`Context::ticket`] makes it;
 /// `on_upgrade` then returns [`Upgrade::later`], or `on_request` [`Reply::later`].
 ///
-/// A ticket may go to any thread. It is answered once. One that is dropped is answered with 500.
+/// A ticket may go to any thread. It is answered once, which its type sees to:
+///
+/// ```compile_fail,E0382
+/// # use ringwire::{Handler, Response, Ticket};
+/// fn twice<H: Handler>(ticket: Ticket<H>) {
+///     ticket.respond(Response::new(401));
+///     ticket.respond(Response::new(403)); // use of moved value: `ticket`
+/// }
+/// ```
+///
+/// One that is dropped is answered with 500.
 /// One that is not answered in time ([`ticket_timeout_ms`](crate::Config::ticket_timeout_ms)) is
 /// answered with 503 by the engine. Answering one that has expired, or whose peer has gone, has no
 /// effect; what was to be the connection's state is dropped.
@@ -34,6 +44,7 @@ pub struct Ticket<H: Handler> {
 /// Whose ticket it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
+    pub(crate) server: u32,
     pub(crate) shard: usize,
     pub(crate) key: Key,
     /// Tells the tickets of one connection apart.
@@ -80,10 +91,14 @@ impl<H: Handler> Ticket<H> {
         self.place.serial
     }
 
-    /// Where it belongs, for a callback that answers it at once.
-    pub(crate) fn redeem(mut self) -> Place {
-        self.is_answered = true;
+    /// Where it belongs.
+    pub(crate) fn place(&self) -> Place {
         self.place
+    }
+
+    /// Takes it from its owner, for a callback that answers it at once.
+    pub(crate) fn redeem(mut self) {
+        self.is_answered = true;
     }
 
     fn tell(&mut self, command: Command<H::Command>) {

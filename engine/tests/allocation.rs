@@ -6,13 +6,20 @@ mod harness;
 use std::io::{Read, Write};
 
 use harness::{TestServer, text};
-use ringwire::{Config, Conn, Context, Handler, Message, Offer, Request, Upgrade};
+use ringwire::{Config, Conn, ConnId, Context, Handler, Message, Offer, Request, Upgrade};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Echoes, or publishes where the text asks for it.
-struct EchoOrPublish;
+/// Echoes, or publishes where the text asks for it, or answers all listeners at once.
+#[derive(Default)]
+struct EchoOrPublish {
+    listeners: Vec<ConnId>,
+}
+
+/// Connections that get one message together, and how much longer it is than what they have sent.
+const LISTENERS: usize = 10;
+const REPEATS: usize = 100;
 
 impl Handler for EchoOrPublish {
     type State = ();
@@ -28,13 +35,20 @@ impl Handler for EchoOrPublish {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        conn.subscribe("everybody");
+        conn.subscribe("everybody").unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text(text) if text.starts_with("publish") => {
                 conn.publish_all("everybody", text);
+            }
+            Message::Binary(bytes) => {
+                self.listeners.push(conn.id());
+                if self.listeners.len() == LISTENERS {
+                    let counts = conn.send_many(self.listeners.drain(..), bytes.repeat(REPEATS));
+                    assert_eq!(counts.dropped + counts.gone, 0);
+                }
             }
             message => {
                 conn.send(message);
@@ -62,7 +76,7 @@ const GROWTH_MAX: u64 = 10;
 #[test]
 fn a_message_costs_no_allocation() {
     let profiler = dhat::Profiler::builder().testing().build();
-    let server = TestServer::start(1, Config::default(), |_| EchoOrPublish);
+    let server = TestServer::start(1, Config::new(), |_| EchoOrPublish::default());
     let mut clients: Vec<_> = (0..10).map(|_| server.open()).collect();
     for length in [5, 600, 3_000] {
         let request = text(&"e".repeat(length));
@@ -82,6 +96,14 @@ fn a_message_costs_no_allocation() {
     converse(&mut clients, &request, &mut answer, 1_000);
     let allocations = dhat::HeapStats::get().total_blocks - before;
     assert!(allocations <= GROWTH_MAX, "{allocations} for 10,000 publishes to 10 subscribers");
+    // A long message to many is in memory twice, as a payload and as a frame, and not once for each.
+    let request = harness::binary(&[7; 10_000]);
+    let mut answer = vec![0; 10 + 10_000 * REPEATS];
+    let before = dhat::HeapStats::get().total_bytes;
+    converse(&mut clients, &request, &mut answer, 1);
+    let allocated_bytes = dhat::HeapStats::get().total_bytes - before;
+    let message_bytes = (10_000 * REPEATS) as u64;
+    assert!(allocated_bytes < 3 * message_bytes, "{allocated_bytes} for {message_bytes}");
     drop((clients, server));
     drop(profiler);
 }

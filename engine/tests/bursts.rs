@@ -26,7 +26,7 @@ impl Handler for Room {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        assert!(conn.subscribe("room"));
+        conn.subscribe("room").unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
@@ -56,7 +56,7 @@ fn read_burst(client: &mut RawClient, publishers: usize) {
 fn readers_survive_a_burst_of_large_messages() {
     const READERS: usize = 8;
     for publishers in [3, 5] {
-        let server = TestServer::start(1, Config::default(), |_| Room);
+        let server = TestServer::start(1, Config::new(), |_| Room);
         let mut clients: Vec<RawClient> =
             (0..READERS + publishers).map(|_| server.open()).collect();
         for _ in 0..ROUNDS {
@@ -115,7 +115,7 @@ impl Handler for Scripted {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        TOPICS[..2].iter().for_each(|topic| assert!(conn.subscribe(topic)));
+        TOPICS[..2].iter().for_each(|topic| conn.subscribe(topic).unwrap());
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
@@ -126,10 +126,10 @@ impl Handler for Scripted {
         for (place, step) in self.script.iter().enumerate() {
             match *step {
                 Step::Send { bytes } => {
-                    conn.send(&numbered(place, bytes));
+                    conn.send(numbered(place, bytes));
                 }
                 Step::Publish { topic, bytes } => {
-                    conn.publish_all(TOPICS[topic], &numbered(place, bytes));
+                    conn.publish_all(TOPICS[topic], numbered(place, bytes));
                 }
             }
         }
@@ -158,12 +158,10 @@ fn expected(script: &[Step]) -> (Vec<usize>, u64) {
 }
 
 fn assert_plays(script: &[Step]) {
-    let config = Config {
-        overflow: Overflow::Drop,
-        write_bytes_mark: LIMIT_BYTES,
-        write_bytes_max: LIMIT_BYTES,
-        ..Config::default()
-    };
+    let config = Config::new()
+        .overflow(Overflow::Drop)
+        .write_bytes_mark(LIMIT_BYTES)
+        .write_bytes_max(LIMIT_BYTES);
     let steps: Arc<[Step]> = script.into();
     let make = move |_| Scripted { script: Arc::clone(&steps) };
     let server = TestServer::start(1, config, make);

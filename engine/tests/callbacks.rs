@@ -68,7 +68,7 @@ impl Handler for Fragile {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Kept) {
-        conn.subscribe("everybody");
+        conn.subscribe("everybody").unwrap();
         state.0.burn("on_open");
     }
 
@@ -189,7 +189,7 @@ fn panics() {
         println!("panic in {callback}");
         let (sender, closes) = channel();
         let make = move |_| Fragile { callback, closes: sender.clone() };
-        let server = TestServer::start(1, Config::default(), make);
+        let server = TestServer::start(1, Config::new(), make);
         let mut bystander = open_at(&server, "/");
         for round in 1..=3 {
             suffer(&server);
@@ -213,17 +213,17 @@ fn panics() {
 
 /// Everything a callback can do with an open connection but closing it.
 fn do_all(conn: &mut Conn<'_, harness::recorder::Recorder>) {
-    assert!(conn.subscribe("room"));
-    assert!(conn.subscribe("room"), "subscribed already");
+    conn.subscribe("room").unwrap();
+    conn.subscribe("room").expect("subscribed already");
     conn.publish("room", "to others");
     conn.publish_all("room", "to all");
     assert_eq!(conn.send("direct"), SendStatus::Queued);
     assert!(conn.unsubscribe("room"));
     assert!(!conn.unsubscribe("room"), "not subscribed any more");
     conn.publish_all("room", "to those who stay");
-    assert!(conn.ping(b"are you there?"));
-    assert!(!conn.ping(&[0; 126]), "too long");
-    assert!(conn.subscribe("room"));
+    assert_eq!(conn.ping(b"are you there?"), SendStatus::Queued);
+    assert_eq!(conn.ping(&[0; 126]), SendStatus::Dropped, "too long");
+    conn.subscribe("room").unwrap();
 }
 
 /// What the connection itself gets of [`do_all`], in this order.
@@ -242,8 +242,9 @@ fn expect_as_subscriber(client: &mut RawClient) {
 /// What is left of everything when the connection is closing: publishing.
 fn do_all_in_vain(conn: &mut Conn<'_, harness::recorder::Recorder>) {
     assert_eq!(conn.send("never"), SendStatus::Dropped);
-    assert!(!conn.subscribe("room"));
-    assert!(!conn.ping(b"never"));
+    assert_eq!(conn.subscribe("room"), Ok(()));
+    assert!(!conn.is_subscribed("room"), "it is closing");
+    assert_eq!(conn.ping(b"never"), SendStatus::Dropped);
     conn.close(CloseCode::GOING_AWAY, "never");
     conn.publish("room", "last words");
     conn.publish_all("room", "last words");
@@ -259,11 +260,11 @@ fn expect_last_words(client: &mut RawClient) {
 #[test]
 fn every_method_in_every_callback() {
     let acts = Acts {
-        open: |conn| assert!(conn.subscribe("room")),
+        open: |conn| conn.subscribe("room").unwrap(),
         message: |conn, message| match message.payload() {
             b"all" => do_all(conn),
             // Over the mark: `on_drain` follows.
-            b"drain" => assert_eq!(conn.send(&[0; 100_000]), SendStatus::Backpressure),
+            b"drain" => assert_eq!(conn.send([0; 100_000]), SendStatus::Backpressure),
             b"close" => {
                 conn.close(CloseCode::NORMAL, "");
                 do_all_in_vain(conn);
@@ -274,7 +275,7 @@ fn every_method_in_every_callback() {
         close: do_all_in_vain,
         ..Acts::default()
     };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let mut subscriber = server.open();
     let mut actor = server.open();
 
@@ -322,7 +323,7 @@ fn every_method_in_every_callback() {
 #[test]
 fn every_method_in_on_open() {
     let acts = Acts { open: do_all, ..Acts::default() };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     let mut first = server.connect();
     first.send(&[handshake(), text("behind it")].concat());
     assert_eq!(first.read_status(), 101);
@@ -339,7 +340,7 @@ fn every_method_in_on_open() {
         },
         ..Acts::default()
     };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let mut client = server.connect();
     client.send(&[handshake(), text("behind it"), close(1000, "")].concat());
     assert_eq!(client.read_status(), 101);
@@ -356,19 +357,15 @@ fn every_method_in_on_open() {
 fn closes_that_cause_closes() {
     const SUBSCRIBERS: usize = 20;
     let acts = Acts {
-        open: |conn| assert!(conn.subscribe("room")),
+        open: |conn| conn.subscribe("room").unwrap(),
         message: |conn, message| conn.publish("room", message),
-        close: |conn| conn.publish("room", &[7; 200_000]),
+        close: |conn| conn.publish("room", [7; 200_000]),
         ..Acts::default()
     };
     // One message fits, a second does not while the first is unsent. The publisher leaves with
     // a reset behind data, which it may take a ping to notice (see `PATIENCE`).
-    let config = Config {
-        write_bytes_max: 250_000,
-        close_timeout_ms: 1_000,
-        ping_interval_ms: 2_000,
-        ..Config::default()
-    };
+    let config =
+        Config::new().write_bytes_max(250_000).close_timeout_ms(1_000).ping_interval_ms(2_000);
     let (server, calls) = recorded(config, acts);
     let subscribers: Vec<RawClient> = (0..SUBSCRIBERS).map(|_| server.open()).collect();
     let mut publisher = server.open();
@@ -397,13 +394,13 @@ fn closes_that_cause_closes() {
 #[test]
 fn subscribers_that_come_and_go_within_one_tick() {
     let acts = Acts {
-        open: |conn| assert!(conn.subscribe("room")),
+        open: |conn| conn.subscribe("room").unwrap(),
         message: |conn, message| {
             let Message::Text(order) = message else { return };
             for word in order.split(' ') {
                 match word {
                     "leave" => drop(conn.unsubscribe("room")),
-                    "join" => assert!(conn.subscribe("room")),
+                    "join" => conn.subscribe("room").unwrap(),
                     "say" => conn.publish_all("room", order),
                     "close" => conn.close(CloseCode::NORMAL, ""),
                     other => panic!("unexpected: {other}"),
@@ -412,7 +409,7 @@ fn subscribers_that_come_and_go_within_one_tick() {
         },
         ..Acts::default()
     };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     let mut clients: Vec<RawClient> = (0..6).map(|_| server.open()).collect();
     // Who acts, what is done, and how often it and each other one hears the order.
     let orders: [(usize, &str, usize, usize); 11] = [

@@ -11,7 +11,7 @@ use std::env;
 use std::process::{Command, Stdio};
 
 use harness::{Echo, RawClient, ServerFrame, TestServer, own_ip, text};
-use ringwire::{Config, DriverChoice, DriverKind, Running, Server, SetupError};
+use ringwire::{Config, DriverChoice, DriverKind, Running, Server, StartError};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -118,9 +118,9 @@ fn what_epoll_cannot_mend_is_an_error() {
     under_filter(refused, SeccompAction::Errno(libc::EPERM as u32), || {
         let first = start(DriverChoice::Auto, 1).expect("it falls back");
         let address = first.local_addr().to_string();
-        let config = Config { bind_timeout_ms: 0, ..Config::default() };
+        let config = Config::new().bind_timeout_ms(0);
         let second = Server::builder().listen(&address).shards(1).config(config).start(|_| Echo);
-        assert!(matches!(second, Err(SetupError::AddressInUse { .. })), "{second:?}");
+        assert!(matches!(second, Err(StartError::AddressInUse { .. })), "{second:?}");
         // The port that a first try on io_uring had is the one that epoll serves.
         serve_and_stop(first);
         let again = Server::builder().listen(&address).shards(1).start(|_| Echo);
@@ -159,16 +159,16 @@ fn registrations_the_kernel_does_not_know() {
 fn registrations_that_are_not_needed() {
     for operation in [REGISTER_RING_FDS, UNREGISTER_PBUF_RING] {
         under_filter(registering(operation), INVALID, || {
-            let server = TestServer::start(2, Config::default(), |_| Echo);
+            let server = TestServer::start(2, Config::new(), |_| Echo);
             server.assert_serves();
             server.stop().expect("no shard panics");
         });
     }
 }
 
-fn start(driver: DriverChoice, shards: usize) -> Result<Running, SetupError> {
+fn start(driver: DriverChoice, shards: usize) -> Result<Running, StartError> {
     // No more connections than descriptors: that would be a warning too.
-    let config = Config { connections_max: 64, ..Config::default() };
+    let config = Config::new().connections_max(64);
     let address = format!("{}:0", own_ip());
     Server::builder().listen(address).shards(shards).driver(driver).config(config).start(|_| Echo)
 }

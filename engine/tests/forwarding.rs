@@ -41,13 +41,12 @@ fn server_frame(payload: Vec<u8>) -> ServerFrame {
 
 /// More than what one connection may have unsent by default.
 fn roomy() -> Config {
-    Config {
-        write_bytes_max: 64 << 20, // However slow the machine: peers here read late.
-        ping_interval_ms: 0,
-        idle_timeout_ms: 0,
-        write_timeout_ms: 0,
-        ..Config::default()
-    }
+    Config::new()
+        .write_bytes_max(64 << 20)
+        // However slow the machine: peers here read late.
+        .ping_interval_ms(0)
+        .idle_timeout_ms(0)
+        .write_timeout_ms(0)
 }
 
 /// Around the shortest message that is forwarded, the length forms, and a receive buffer's end.
@@ -177,7 +176,7 @@ fn peers_that_do_not_read_leave_receive_buffers_to_the_others() {
     // 6 MB, beyond what the kernel takes for a peer that does not read (4 MiB by default).
     const MESSAGES: usize = 100;
     // Eight buffers, of which two may go out.
-    let config = Config { receive_buffers_min: 8, receive_buffers_max: 8, ..roomy() };
+    let config = roomy().receive_buffers_min(8).receive_buffers_max(8);
     let server = TestServer::start(1, config, |_| Echo);
     let message = payload(60_000);
     let mut sleepers: Vec<RawClient> = (0..SLEEPERS).map(|_| narrow_client(&server)).collect();

@@ -16,7 +16,7 @@ type Attack = (&'static str, Vec<u8>, u16);
 const MESSAGE_BYTES_MAX: usize = 1 << 16;
 
 fn config() -> Config {
-    Config { message_bytes_max: MESSAGE_BYTES_MAX, ..Config::default() }
+    Config::new().message_bytes_max(MESSAGE_BYTES_MAX)
 }
 
 /// A header without payload: the first byte, the second, the longer length, and a mask key
@@ -284,7 +284,7 @@ fn accepted() -> Vec<Accepted> {
 /// Every place to cut gives the same answers, on receive buffers of both sizes.
 #[test]
 fn right_frames_cut_at_every_byte() {
-    let sizes = [config(), Config { receive_buffer_bytes: 512, ..config() }];
+    let sizes = [config(), config().receive_buffer_bytes(512)];
     for config in sizes {
         let server = TestServer::start(1, config, |_| Echo);
         for (name, bytes, answers) in accepted() {
@@ -317,12 +317,10 @@ fn right_frames_cut_at_every_byte() {
 /// many buffers to a frame.
 #[test]
 fn every_length_in_one_stream() {
-    let config = Config {
-        receive_buffer_bytes: 512,
-        write_bytes_max: 16 << 20,
-        message_bytes_max: MESSAGE_BYTES_MAX,
-        ..Config::default()
-    };
+    let config = Config::new()
+        .receive_buffer_bytes(512)
+        .write_bytes_max(16 << 20)
+        .message_bytes_max(MESSAGE_BYTES_MAX);
     let server = TestServer::start(1, config, |_| Echo);
     let lengths = (0..=300).chain(480..=540).chain([1_023, 1_024, 4_095, 65_535, 65_536]);
     let payloads: Vec<Vec<u8>> =
@@ -365,7 +363,7 @@ fn frames_after_our_close() {
         conn.close(ringwire::CloseCode::NORMAL, "enough");
     };
     let acts = Acts { message: close, ..Acts::default() };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let mut client = server.open();
     client.send(&[text("close"), text("in flight"), ping(b"in flight")].concat());
     assert_eq!(client.read_frame().close_code(), 1000);
@@ -381,7 +379,7 @@ fn frames_after_our_close() {
 /// After the peer's Close, whatever follows is ignored, right or wrong (RFC 6455 §5.5.1).
 #[test]
 fn frames_after_the_peers_close() {
-    let (server, calls) = recorded(Config::default(), Acts::default());
+    let (server, calls) = recorded(Config::new(), Acts::default());
     let tails = [
         text("late"),
         ping(b"late"),

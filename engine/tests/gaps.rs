@@ -35,7 +35,8 @@ impl Handler for Room {
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
         // Two topics: who is subscribed to several is told once.
-        assert!(conn.subscribe("room") && conn.subscribe("another room"));
+        conn.subscribe("room").unwrap();
+        conn.subscribe("another room").unwrap();
         self.opened.send(conn.shard()).unwrap();
     }
 
@@ -77,7 +78,7 @@ struct Shards {
 
 impl Shards {
     fn start(overflow: Overflow) -> Self {
-        let config = Config { broadcast_entries: 2, overflow, ..Config::default() };
+        let config = Config::new().broadcast_entries(2).overflow(overflow);
         let (opened, opens) = channel();
         let ((blocked, is_blocked), (go_on, goes_on)) = (channel(), channel());
         let goes_on = Arc::new(Mutex::new(goes_on));

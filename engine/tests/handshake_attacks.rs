@@ -16,7 +16,7 @@ type Attack = (&'static str, Vec<u8>, u16);
 /// nothing is wrong with. There must be one response, then FIN, and nothing of what is
 /// behind it may be answered, as HTTP or as frames (RFC 9112 §9.3, request smuggling).
 fn expect_refusals(attacks: &[Attack]) {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     for (name, request, status) in attacks {
         println!("attack: {name}");
         let mut client = server.connect();
@@ -178,7 +178,7 @@ fn a_handshake_that_lost_its_parts_behind_a_proxy() {
     // The answer comes before the application is asked.
     let page = |_: &Request<'_>| Response::new(200);
     let acts = Acts { request: page, ..Acts::default() };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     for (head, status) in heads {
         let mut client = server.connect();
         client.send(format!("{head}{rest}").as_bytes());
@@ -256,7 +256,7 @@ fn versions_and_keys() {
 /// RFC 6455 §4.4: a client of another version learns which one to speak.
 #[test]
 fn a_wrong_version_is_told_the_right_one() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     let mut client = server.connect();
     client.send(&with(VERSION, &["Sec-WebSocket-Version: 8"]));
     assert_eq!(client.read_last_response().header(VERSION), Some("13"));
@@ -384,7 +384,7 @@ fn subprotocols_that_are_no_list_of_distinct_tokens() {
 /// and counted as a violation.
 #[test]
 fn much_behind_a_refused_upgrade_is_dropped_unseen() {
-    let config = Config { receive_buffer_bytes: 512, ..Config::default() };
+    let config = Config::new().receive_buffer_bytes(512);
     let server = TestServer::start(1, config, |_| Echo);
     for tail in [text("smuggled").repeat(2_000), handshake().repeat(200), vec![0xFF; 30_000]] {
         let mut client = server.connect();

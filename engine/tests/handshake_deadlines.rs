@@ -12,7 +12,7 @@ use ringwire::Config;
 /// the head is looked at twice (CVE-2023-43669 was a head parsed anew with each read).
 #[test]
 fn a_head_without_end_dripped_in_bytes() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     let mut client = server.connect();
     for byte in handshake().into_iter().take(60).chain(repeat_n(b'a', 16_384)) {
         client.send(&[byte]);
@@ -25,7 +25,7 @@ fn a_head_without_end_dripped_in_bytes() {
 /// §15.5.9).
 #[test]
 fn slowloris() {
-    let config = Config { handshake_timeout_ms: 300, ..Config::default() };
+    let config = Config::new().handshake_timeout_ms(300);
     let server = TestServer::start(1, config, |_| Echo);
     let begins: [(&str, &[u8]); 4] = [
         ("first line", b"GET /"),
@@ -53,7 +53,7 @@ fn slowloris() {
 /// was refused.
 #[test]
 fn who_says_nothing_is_told_nothing() {
-    let config = Config { handshake_timeout_ms: 300, ..Config::default() };
+    let config = Config::new().handshake_timeout_ms(300);
     let server = TestServer::start(1, config, |_| Echo);
     let mut silent = server.connect();
     assert_eq!(silent.read_to_end(), b"");
@@ -76,7 +76,7 @@ fn who_says_nothing_is_told_nothing() {
 
 #[test]
 fn leaving_in_the_middle_of_the_handshake_frees_everything() {
-    let (server, calls) = recorded(Config::default(), Acts::default());
+    let (server, calls) = recorded(Config::new(), Acts::default());
     for cut in 0..handshake().len() {
         let mut client = server.connect();
         client.send(&handshake()[..cut]);

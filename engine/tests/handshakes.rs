@@ -74,7 +74,7 @@ fn unusual_but_right_requests_are_accepted() {
         ("quotes only", extensions(&"\"".repeat(7_000))),
         ("no list at all", extensions("")),
     ];
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     for (name, request) in accepted {
         println!("accepted: {name}");
         let mut client = server.connect();
@@ -104,7 +104,7 @@ fn assert_echoes(client: &mut RawClient) {
 /// are cut.
 #[test]
 fn frames_right_behind_the_request_cut_at_every_byte() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     let bytes = [handshake(), text("one"), ping(b"two"), frame(0x01, b"th"), frame(0x80, b"ree")];
     let bytes = bytes.concat();
     for cut in 0..=bytes.len() {
@@ -129,7 +129,7 @@ fn an_application_refuses_as_it_likes() {
         Upgrade::refuse(response.body("text/plain", b"who are you?".as_slice()))
     };
     let acts = Acts { upgrade: nobody, ..Acts::default() };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     // The origin of one who is refused anyway is of no interest.
     for request in [handshake(), plus("Origin: https://a.example\r\n")] {
         let mut client = server.connect();
@@ -151,7 +151,7 @@ fn a_subprotocol_is_one_of_those_offered_or_none() {
         if offer.offers_protocol("chat") { upgrade.protocol("chat") } else { upgrade }
     };
     let acts = Acts { upgrade: chat, ..Acts::default() };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     let offers = [
         ("Sec-WebSocket-Protocol: chat\r\n", Some("chat")),
         ("Sec-WebSocket-Protocol: superchat, chat\r\n", Some("chat")),
@@ -194,7 +194,7 @@ fn headers_of_the_application_cannot_split_the_response() {
         }
     };
     let acts = Acts { upgrade: as_asked, ..Acts::default() };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let refused = [
         "/crlf",
         "/lf",
@@ -230,7 +230,7 @@ fn headers_of_the_application_cannot_split_the_response() {
 #[test]
 fn half_a_close_right_behind_an_upgrade() {
     let greet = |conn: &mut ringwire::Conn<'_, harness::recorder::Recorder>| {
-        conn.subscribe("all");
+        conn.subscribe("all").unwrap();
         conn.send("welcome");
     };
     let echo = |conn: &mut ringwire::Conn<'_, harness::recorder::Recorder>,
@@ -239,7 +239,7 @@ fn half_a_close_right_behind_an_upgrade() {
         conn.publish_all("all", "published");
     };
     let acts = Acts { open: greet, message: echo, ..Acts::default() };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let large = "x".repeat(900_000);
     for payload in [None, Some("hello"), Some(&large[..])] {
         let mut client = server.connect();
@@ -263,7 +263,7 @@ fn half_a_close_right_behind_an_upgrade() {
 
 #[test]
 fn a_second_request_behind_an_accepted_one() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     // Two handshakes: the second is read as a frame, and is none ('G' has RSV1 set).
     let mut client = server.connect();
     client.send(&[handshake(), handshake()].concat());

@@ -111,7 +111,7 @@ fn all_of_ipv4_and_all_of_ipv6_on_one_port() {
             .listen(format!("0.0.0.0:{port}"))
             .listen(format!("[::]:{port}"))
             .shards(1)
-            .config(Config { bind_timeout_ms: 0, ..Config::default() })
+            .config(Config::new().bind_timeout_ms(0))
             .start(|_| Echo);
         // Somebody else may have taken the port meanwhile.
         let Ok(running) = both else { continue };
@@ -204,7 +204,7 @@ fn an_id_of_another_server_hits_nobody() {
     }
     let start = || {
         let sender = sender.clone();
-        TestServer::start(1, Config::default(), move |_| Telling(sender.clone()))
+        TestServer::start(1, Config::new(), move |_| Telling(sender.clone()))
     };
     let (one, two) = (start(), start());
     let mut first = one.open();
@@ -225,7 +225,7 @@ fn an_id_of_another_server_hits_nobody() {
 /// Whatever a handle was told `Ok` for has been carried out or is counted.
 #[test]
 fn commands_at_the_end_are_counted() {
-    let (server, _calls) = recorded(Config::default(), Acts::default());
+    let (server, _calls) = recorded(Config::new(), Acts::default());
     let handle = server.handle();
     let pushing = std::thread::spawn({
         let handle = handle.clone();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use harness::recorder::{Acts, recorded};
 use harness::{NEVER_MS, ServerFrame, binary, frame, patient, ping, text};
-use ringwire::Config;
+use ringwire::SendStatus;
 
 #[test]
 fn floods_of_control_frames() {
@@ -47,7 +47,7 @@ fn pongs_that_were_asked_for() {
     let acts = Acts {
         message: |conn, message| {
             if message.payload() == b"ping" {
-                (0..PINGS).for_each(|_| assert!(conn.ping(b"p")));
+                (0..PINGS).for_each(|_| assert_ne!(conn.ping(b"p"), SendStatus::Dropped));
             }
             conn.send("pinged");
         },
@@ -97,7 +97,7 @@ fn control_frames_of_a_peer_that_was_stalled() {
 /// had filled the buffer.
 #[test]
 fn the_newest_of_many_pings_is_answered() {
-    let config = Config { control_frames_per_second_max: 0, write_bytes_mark: 1_000, ..patient() };
+    let config = patient().control_frames_per_second_max(0).write_bytes_mark(1_000);
     let (server, _calls) = recorded(config, Acts::default());
     let mut client = server.open();
     let flood: Vec<u8> = (0..2_000).flat_map(|i| ping(format!("{i:0125}").as_bytes())).collect();
@@ -114,7 +114,7 @@ fn the_newest_of_many_pings_is_answered() {
 
 #[test]
 fn a_peer_that_never_answers_pings() {
-    let config = Config { ping_interval_ms: 100, pong_timeout_ms: 200, ..patient() };
+    let config = patient().ping_interval_ms(100).pong_timeout_ms(200);
     let (server, calls) = recorded(config, Acts::default());
     let mut client = server.open();
     assert_eq!(client.read_frame(), ServerFrame { first: 0x89, payload: vec![] });
@@ -125,7 +125,7 @@ fn a_peer_that_never_answers_pings() {
 /// Whatever the peer sends answers a ping: it is there.
 #[test]
 fn a_peer_that_answers_stays() {
-    let config = Config { ping_interval_ms: 50, pong_timeout_ms: 10_000, ..patient() };
+    let config = patient().ping_interval_ms(50).pong_timeout_ms(10_000);
     let (server, calls) = recorded(config, Acts::default());
     let mut client = server.open();
     for round in 0..6 {
@@ -147,7 +147,7 @@ fn a_peer_that_answers_stays() {
 /// that of its handshake. It used to be looked at only when that one had passed.
 #[test]
 fn a_peer_that_says_nothing() {
-    let config = Config { idle_timeout_ms: 200, ..patient() };
+    let config = patient().idle_timeout_ms(200);
     let (server, calls) = recorded(config, Acts::default());
     let mut silent = server.open();
     silent.expect_close(1001);
@@ -162,7 +162,7 @@ fn a_peer_that_says_nothing() {
 /// late.
 #[test]
 fn a_message_that_drips() {
-    let config = Config { message_timeout_ms: 300, idle_timeout_ms: NEVER_MS, ..patient() };
+    let config = patient().message_timeout_ms(300).idle_timeout_ms(NEVER_MS);
     let (server, calls) = recorded(config, Acts::default());
     let long = binary(&[0; 60_000]);
     let fragment = frame(0x00, &[0; 60_000]);
@@ -194,7 +194,7 @@ fn a_message_that_drips() {
 /// connection was closed.
 #[test]
 fn a_stream_of_messages_that_are_never_late() {
-    let config = Config { message_timeout_ms: 1_500, ..patient() };
+    let config = patient().message_timeout_ms(1_500);
     let (server, _calls) = recorded(config, Acts::default());
     let mut client = server.open();
     let (start, end) = {
@@ -213,15 +213,14 @@ fn a_stream_of_messages_that_are_never_late() {
 /// A ping that waits for its answer does not put off what is due before the answer is.
 #[test]
 fn an_unanswered_ping_delays_no_other_deadline() {
-    let pinging = Config { ping_interval_ms: 50, pong_timeout_ms: NEVER_MS, ..patient() };
-    let (server, calls) =
-        recorded(Config { idle_timeout_ms: 300, ..pinging.clone() }, Acts::default());
+    let pinging = patient().ping_interval_ms(50).pong_timeout_ms(NEVER_MS);
+    let (server, calls) = recorded(pinging.clone().idle_timeout_ms(300), Acts::default());
     let mut client = server.open();
     assert_eq!(client.read_frame().first, 0x89);
     client.expect_close(1001);
     assert_eq!(calls.next_close().1, "idle timeout");
 
-    let config = Config { message_timeout_ms: 300, ..pinging };
+    let config = pinging.message_timeout_ms(300);
     let (server, calls) = recorded(config, Acts::default());
     let mut client = server.open();
     client.send(&frame(0x01, b"begun"));
@@ -233,7 +232,7 @@ fn an_unanswered_ping_delays_no_other_deadline() {
 /// A slow peer is not a dead one.
 #[test]
 fn a_message_that_takes_its_time_but_comes() {
-    let config = Config { message_timeout_ms: 20_000, idle_timeout_ms: 20_000, ..patient() };
+    let config = patient().message_timeout_ms(20_000).idle_timeout_ms(20_000);
     let (server, _calls) = recorded(config, Acts::default());
     let mut client = server.open();
     let message = text(&"slow ".repeat(40));

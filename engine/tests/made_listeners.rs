@@ -11,7 +11,7 @@ use harness::folder::Folder;
 use harness::{
     Echo, RawClient, ServerFrame, builder, handshake, own_ip, patient, text, wait_until,
 };
-use ringwire::{Config, ListenAddr, Running, SetupError};
+use ringwire::{Config, ListenAddr, Running, StartError};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 fn assert_echoes(client: &mut RawClient) {
@@ -85,7 +85,7 @@ fn the_listening_of_others_goes_on() {
     UnixStream::connect(folder.socket()).expect("it still listens");
 }
 
-fn error(descriptor: impl Into<OwnedFd>) -> SetupError {
+fn error(descriptor: impl Into<OwnedFd>) -> StartError {
     let started = builder().listen_on(descriptor).shards(2).start(|_| Echo);
     started.map(drop).expect_err("it must not start")
 }
@@ -108,7 +108,7 @@ fn what_is_no_listener() {
     ];
     for (descriptor, words) in unfit {
         let error = error(descriptor);
-        assert!(matches!(error, SetupError::NotListening { .. }), "{error}");
+        assert!(matches!(error, StartError::NotListening { .. }), "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
 }
@@ -169,7 +169,7 @@ fn an_address_that_is_asked_for_twice() {
     ];
     for server in twice {
         let error = server.shards(2).start(|_| Echo).map(drop).expect_err("twice");
-        assert!(matches!(error, SetupError::ListenedTwice { .. }), "{error}");
+        assert!(matches!(error, StartError::ListenedTwice { .. }), "{error}");
     }
     // Port 0 is another one each time.
     let ip = own_ip();
@@ -206,7 +206,7 @@ fn all_of_ipv6_beside_an_inherited_listener_of_ipv4() {
     }
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let config = Config { bind_timeout_ms: 0, ..Config::default() };
+    let config = Config::new().bind_timeout_ms(0);
     let server = builder().listen_on(listener).listen(format!("[::]:{port}")).config(config);
     match server.shards(2).start(|_| Echo) {
         Ok(running) => {
@@ -215,7 +215,7 @@ fn all_of_ipv6_beside_an_inherited_listener_of_ipv4() {
             stop(running);
         }
         // Somebody has that port on IPv6.
-        Err(error) => assert!(matches!(error, SetupError::AddressInUse { .. }), "{error}"),
+        Err(error) => assert!(matches!(error, StartError::AddressInUse { .. }), "{error}"),
     }
 }
 
@@ -244,5 +244,5 @@ fn a_server_without_a_listener() {
 
     let server = builder().no_listener().listen(any_port().to_string());
     let error = server.start(|_| Echo).map(drop).expect_err("a contradiction");
-    assert!(matches!(error, SetupError::Config { .. }), "{error}");
+    assert!(matches!(error, StartError::Config { .. }), "{error}");
 }

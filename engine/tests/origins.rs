@@ -15,8 +15,8 @@ type Judged = (&'static str, &'static str, &'static str, bool);
 /// it is asked about. The target's host counts before Host (RFC 9112 §3.2.2).
 #[test]
 fn pages_of_other_origins_are_refused() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
-    let (accepting, calls) = recorded(Config::default(), Acts::default());
+    let server = TestServer::start(1, Config::new(), |_| Echo);
+    let (accepting, calls) = recorded(Config::new(), Acts::default());
     let table: [Judged; 32] = [
         ("http://localhost", "/", "localhost", true),
         ("http://localhost:80", "/", "localhost", true),
@@ -93,7 +93,7 @@ fn other_origins_are_let_in_by_name_or_all_of_them() {
         }
     };
     let acts = Acts { upgrade: as_asked, ..Acts::default() };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     let table = [
         ("/", "https://a.example", 403),
         ("/two", "https://a.example", 101),
@@ -146,7 +146,7 @@ impl Handler for Explosives {
 
 #[test]
 fn the_state_of_a_connection_that_is_not_opened_may_panic() {
-    let server = TestServer::start(1, Config::default(), |_| Explosives);
+    let server = TestServer::start(1, Config::new(), |_| Explosives);
     for (request, status) in
         [(plus("Origin: https://a.example\r\n"), 403), (first_line("GET /header HTTP/1.1"), 500)]
     {

@@ -18,7 +18,7 @@ fn plain_http_on_the_same_port() {
         _ => Response::new(404),
     };
     let acts = Acts { request: page, ..Acts::default() };
-    let (server, calls) = recorded(Config::default(), acts);
+    let (server, calls) = recorded(Config::new(), acts);
     let requests: [Plain; 17] = [
         ("GET / HTTP/1.1", 200, b"<p>hello</p>", Some("12")),
         ("HEAD / HTTP/1.1", 200, b"", Some("12")),
@@ -59,7 +59,7 @@ fn plain_http_on_the_same_port() {
 /// What load balancers ask by default, HTTP/1.0 without Host included, is answered by 2xx.
 #[test]
 fn health_checks_find_an_answer() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     let requests: [(&str, u16, &[u8]); 9] = [
         ("OPTIONS / HTTP/1.0\r\n\r\n", 204, b""),
         ("OPTIONS * HTTP/1.0\r\n\r\n", 204, b""),
@@ -98,7 +98,7 @@ fn one_connection_serves_several_requests() {
         Response::new(200).body("application/octet-stream", request.body().to_vec())
     };
     let acts = Acts { request: echo, ..Acts::default() };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     let mut client = server.connect();
     let bodies = [vec![], b"hello".to_vec(), vec![7; 100_000]];
     for body in &bodies {
@@ -122,7 +122,7 @@ fn one_connection_serves_several_requests() {
 #[test]
 fn a_panic_answers_head_without_a_body() {
     let acts = Acts { request: |_| panic!("on purpose"), ..Acts::default() };
-    let (server, _calls) = recorded(Config::default(), acts);
+    let (server, _calls) = recorded(Config::new(), acts);
     for method in ["GET", "HEAD"] {
         let mut client = server.connect();
         client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
@@ -135,7 +135,7 @@ fn a_panic_answers_head_without_a_body() {
 /// answered all the same.
 #[test]
 fn plain_http_with_half_a_close() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     for request in [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), without(VERSION)] {
         let mut client = server.connect();
         client.send(&request);

@@ -28,7 +28,7 @@ fn announced_lengths_take_no_memory() {
     const CONNECTIONS: usize = 2_000;
     const GROWTH_BYTES_MAX: usize = 64 << 20;
     let name = "announced_lengths_take_no_memory";
-    let server = ServerProcess::start(name, "-n 4096", Config::default(), |_| Echo);
+    let server = ServerProcess::start(name, "-n 4096", Config::new(), |_| Echo);
     raise_own_descriptor_limit(4_096);
     let mut clients: Vec<RawClient> = (0..CONNECTIONS).map(|_| server.open()).collect();
     let before = server.resident_bytes();
@@ -59,7 +59,7 @@ fn more_clients_than_descriptors() {
     const CLIENTS: usize = 200;
     const FIRST: usize = 20;
     let name = "more_clients_than_descriptors";
-    let server = ServerProcess::start(name, "-n 64", Config::default(), |_| Echo);
+    let server = ServerProcess::start(name, "-n 64", Config::new(), |_| Echo);
     let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| server.connect()).collect();
     for client in &mut clients {
         client.send(&handshake());
@@ -110,7 +110,7 @@ fn more_clients_than_descriptors() {
 fn churn_leaves_nothing() {
     const ROUNDS: usize = 100;
     let name = "churn_leaves_nothing";
-    let server = ServerProcess::start(name, "-n 1024", Config::default(), |_| Echo);
+    let server = ServerProcess::start(name, "-n 1024", Config::new(), |_| Echo);
     let unfinished = harness::binary(&[0; 30_000]);
     let openings: [&[u8]; 3] = [b"", &handshake()[..50], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"];
     let descriptors = server.descriptors();
@@ -152,7 +152,7 @@ fn churn_leaves_nothing() {
 
 #[test]
 fn more_connections_than_slots() {
-    let config = Config { connections_max: 3, ..Config::default() };
+    let config = Config::new().connections_max(3);
     let server = TestServer::start(1, config, |_| Echo);
     let mut open = vec![server.open(), server.open()];
     // A connection counts from the start, not from its handshake on.
@@ -184,13 +184,11 @@ fn more_connections_than_slots() {
 /// armed again, and no byte is lost.
 #[test]
 fn more_input_than_receive_buffers() {
-    let config = Config {
-        receive_buffer_bytes: 512,
-        receive_buffers_min: 1,
-        receive_buffers_max: 2,
-        message_bytes_max: 1 << 20,
-        ..Config::default()
-    };
+    let config = Config::new()
+        .receive_buffer_bytes(512)
+        .receive_buffers_min(1)
+        .receive_buffers_max(2)
+        .message_bytes_max(1 << 20);
     let name = "more_input_than_receive_buffers";
     let server = ServerProcess::start(name, "-c 0", config, |_| Echo);
     let mut clients: Vec<RawClient> = (0..20).map(|_| server.open()).collect();
@@ -221,7 +219,7 @@ fn more_input_than_receive_buffers() {
 fn a_thousand_that_are_readable_at_once() {
     const CONNECTIONS: usize = 1_000;
     let name = "a_thousand_that_are_readable_at_once";
-    let server = ServerProcess::start(name, "-n 2048", Config::default(), |_| Echo);
+    let server = ServerProcess::start(name, "-n 2048", Config::new(), |_| Echo);
     raise_own_descriptor_limit(4_096);
     let mut clients: Vec<RawClient> = (0..CONNECTIONS).map(|_| server.open()).collect();
     for round in 0..3 {
@@ -252,7 +250,7 @@ fn a_thousand_that_are_readable_at_once() {
 #[test]
 fn more_completions_than_fit() {
     const CLIENTS: usize = 100;
-    let config = Config { submission_entries: 1, completion_entries: 2, ..Config::default() };
+    let config = Config::new().submission_entries(1).completion_entries(2);
     let server = TestServer::start(1, config, |_| Echo);
     let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| server.open()).collect();
     for round in 0..20 {
@@ -285,7 +283,7 @@ impl Handler for Subscriber {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        conn.subscribe("everyone");
+        conn.subscribe("everyone").unwrap();
     }
 }
 
@@ -294,7 +292,7 @@ impl Handler for Subscriber {
 #[test]
 fn a_crowd_larger_than_the_completion_queue_does_not_overflow_it() {
     const CLIENTS: usize = 400;
-    let config = Config { submission_entries: 64, completion_entries: 128, ..Config::default() };
+    let config = Config::new().submission_entries(64).completion_entries(128);
     let server = TestServer::start(1, config, |_| Subscriber);
     let handle = server.handle();
     let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| server.open()).collect();

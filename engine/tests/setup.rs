@@ -12,16 +12,16 @@ use std::process::{Command, Stdio};
 use harness::folder::Folder;
 use harness::{Echo, RawClient, ServerFrame, TestServer, builder, own_ip, text};
 use ringwire::{
-    Config, Conn, Context, DriverChoice, HandleError, Handler, Message, Offer, Request, Running,
-    SetupError, Upgrade,
+    Config, Conn, Context, DriverChoice, HandleError, Handler, Message, Offer, Request, RunError,
+    Running, ServerError, StartError, Upgrade,
 };
 
-fn start(address: &str, shards: usize) -> Result<Running, SetupError> {
+fn start(address: &str, shards: usize) -> Result<Running, StartError> {
     builder().listen(address).shards(shards).start(|_| Echo)
 }
 
 /// The error of a start that must not work.
-fn error(started: Result<Running, SetupError>) -> SetupError {
+fn error(started: Result<Running, StartError>) -> StartError {
     match started {
         Ok(running) => panic!("started on {:?}", running.local_addrs()),
         Err(error) => error,
@@ -30,7 +30,7 @@ fn error(started: Result<Running, SetupError>) -> SetupError {
 
 /// Whatever came of the failed start: one that can work does.
 fn assert_starts() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     server.assert_serves();
 }
 
@@ -40,12 +40,12 @@ fn addresses_that_are_none() {
         ["", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http"];
     for address in no_addresses {
         let error = error(start(address, 1));
-        assert!(matches!(error, SetupError::Address { .. }), "{address}: {error}");
+        assert!(matches!(error, StartError::Address { .. }), "{address}: {error}");
         assert!(error.to_string().contains("give ADDR:PORT"), "{error}");
     }
     // TEST-NET-1 (RFC 5737) is nobody's.
     let error = error(start("192.0.2.1:0", 1));
-    assert!(matches!(error, SetupError::Listen { .. }), "{error}");
+    assert!(matches!(error, StartError::Listen { .. }), "{error}");
     assert_starts();
 }
 
@@ -55,13 +55,13 @@ fn addresses_that_are_none() {
 fn two_servers_on_one_port() {
     for shards in [1, 2] {
         // On an address of its own, so that nobody takes the port once it is free.
-        let first = TestServer::start(shards, Config::default(), |_| Echo);
+        let first = TestServer::start(shards, Config::new(), |_| Echo);
         let address = first.addr().to_string();
         for shards in [1, 2] {
-            let config = Config { bind_timeout_ms: 50, ..Config::default() };
+            let config = Config::new().bind_timeout_ms(50);
             let second = builder().listen(&address).shards(shards).config(config);
             let error = error(second.start(|_| Echo));
-            assert!(matches!(error, SetupError::AddressInUse { .. }), "{error}");
+            assert!(matches!(error, StartError::AddressInUse { .. }), "{error}");
             assert!(error.to_string().contains(&address), "{error}");
         }
         first.assert_serves();
@@ -90,12 +90,12 @@ fn a_failed_start_leaves_no_file() {
     assert!(fs::symlink_metadata(folder.socket()).is_err());
     let server = builder().listen(folder.listen()).listen(folder.listen());
     let twice = error(server.start(|_| Echo));
-    assert!(matches!(twice, SetupError::ListenedTwice { .. }), "{twice}");
+    assert!(matches!(twice, StartError::ListenedTwice { .. }), "{twice}");
     // Also by another path.
     let winding = folder.listen().replace("ws.sock", "./ws.sock");
     let server = builder().listen(folder.listen()).listen(winding);
     let twice = error(server.start(|_| Echo));
-    assert!(matches!(twice, SetupError::ListenedTwice { .. }), "{twice}");
+    assert!(matches!(twice, StartError::ListenedTwice { .. }), "{twice}");
     assert!(fs::symlink_metadata(folder.socket()).is_err());
 }
 
@@ -104,21 +104,18 @@ fn settings_that_contradict_themselves() {
     let started = [
         start("127.0.0.1:0", 0),
         start("127.0.0.1:0", 100_000),
-        builder()
-            .listen("127.0.0.1:0")
-            .config(Config { message_bytes_max: 0, ..Config::default() })
-            .start(|_| Echo),
+        builder().listen("127.0.0.1:0").config(Config::new().message_bytes_max(0)).start(|_| Echo),
     ];
     for started in started {
         let error = error(started);
-        assert!(matches!(error, SetupError::Config { .. }), "{error}");
+        assert!(matches!(error, StartError::Config { .. }), "{error}");
     }
 }
 
 /// Where one handler cannot be made there is no server, and nothing is left of the others.
 #[test]
 fn a_handler_that_cannot_be_made() {
-    let server = TestServer::start(1, Config::default(), |_| Echo);
+    let server = TestServer::start(1, Config::new(), |_| Echo);
     let address = server.addr().to_string();
     server.stop().expect("no shard panics");
     for panicking in [0, 1, 2] {
@@ -129,10 +126,10 @@ fn a_handler_that_cannot_be_made() {
             }
             Echo
         };
-        let config = Config { bind_timeout_ms: 0, ..Config::default() };
+        let config = Config::new().bind_timeout_ms(0);
         let server = builder().listen(&address).shards(3).config(config);
         let error = error(server.start(make));
-        assert!(matches!(error, SetupError::ShardPanicked { shard } if shard == panicking));
+        assert!(matches!(error, StartError::ShardPanicked { shard } if shard == panicking));
         assert!(error.to_string().contains(&panicking.to_string()), "{error}");
         // The port is free at once: the next round does not wait for it.
         assert!(TcpStream::connect(&address).is_err());
@@ -177,10 +174,23 @@ fn a_shard_that_panics() {
         let handle = running.handle();
         handle.stop();
         let error = running.join().expect_err("one has panicked");
-        assert!(matches!(error, SetupError::ShardPanicked { shard } if shard == panicking));
+        assert_eq!(error, RunError::ShardPanicked { shard: panicking });
         assert!(error.to_string().contains(&panicking.to_string()), "{error}");
         assert_eq!(handle.publish("topic", "nobody hears it"), Err(HandleError::Stopped));
     }
+}
+
+/// A `main` that returns the error of `run` shows what to do.
+#[test]
+fn running_where_another_server_listens() {
+    let server = TestServer::start(1, Config::new(), |_| Echo);
+    let config = Config::new().bind_timeout_ms(0);
+    let error = builder().listen(server.addr().to_string()).config(config).run(|_| Echo);
+    let error = error.expect_err("the address is taken");
+    assert!(matches!(error, ServerError::Start(StartError::AddressInUse { .. })));
+    let shown = format!("{error:?}");
+    assert_eq!(shown, error.to_string());
+    assert!(shown.contains("choose another port"), "{shown}");
 }
 
 /// What would abort the process later is refused before.
@@ -204,11 +214,11 @@ fn more_memory_than_there_is() {
         let address = format!("{}:0", own_ip());
         let started = builder().listen(address).shards(2).config(config).start(|_| Big);
         let error = error(started);
-        assert!(matches!(error, SetupError::Memory { .. }), "{error}");
+        assert!(matches!(error, StartError::Memory { .. }), "{error}");
         assert!(error.to_string().contains(named), "{error}");
     };
     let connections_max = (1 << 28) - 8;
-    refused(Config { connections_max, ..Config::default() }, "lower connections_max");
+    refused(Config::new().connections_max(connections_max), "lower connections_max");
 }
 
 /// Set in the process of [`outcome`].

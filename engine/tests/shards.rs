@@ -6,7 +6,7 @@ mod harness;
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, text};
+use harness::{PATIENCE, RawClient, ServerFrame, TestServer, close, text, wait_until};
 use ringwire::{
     CloseCode, Config, Conn, ConnId, Context, Handler, Message, Offer, Request, Upgrade,
 };
@@ -37,12 +37,20 @@ impl Handler for Room {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, _state: &mut ()) {
-        assert!(conn.subscribe("room"));
+        conn.subscribe("room").unwrap();
         self.0.send(Told::Opened(conn.shard(), conn.id())).unwrap();
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
-        conn.publish_all("room", message);
+        let Message::Binary(order) = message else {
+            return conn.publish_all("room", message);
+        };
+        // The length of a message, and the ids of those who are to have it.
+        let mut words = std::str::from_utf8(order).unwrap().split(' ');
+        let bytes = words.next().unwrap().parse().unwrap();
+        let ids = words.map(|id| id.parse().expect("an id"));
+        let counts = conn.send_many(ids, vec![7; bytes]);
+        conn.send(format!("{counts:?}"));
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), code: CloseCode, _: &str) {
@@ -70,7 +78,7 @@ impl Crowd {
         // fewer than two does not happen: at 8 shards once in 10^50.
         const MEMBERS_MAX: usize = 1_000;
         let (tell, told) = channel();
-        let server = TestServer::start(shards, Config::default(), move |_| Room(tell.clone()));
+        let server = TestServer::start(shards, Config::new(), move |_| Room(tell.clone()));
         let mut members: Vec<Member> = Vec::new();
         let mut on_shard = vec![0; shards];
         while on_shard.iter().any(|&members| members < 2) {
@@ -160,6 +168,43 @@ fn another_thread_reaches_each_connection_on_every_shard() {
         for (index, member) in crowd.members.iter().enumerate() {
             assert_eq!(codes[&member.id], code(index), "on shard {}", member.shard);
         }
+    }
+}
+
+/// To chosen connections on every shard, from a callback and from a thread: each gets it once for
+/// each time that it is named, in a frame that many share (more than one command names).
+#[test]
+fn one_message_to_many_reaches_each_of_them() {
+    const TIMES: usize = 600;
+    for (shards, bytes) in [(1, 10), (3, 10), (3, 10_000)] {
+        let mut crowd = Crowd::gather(shards);
+        let stranger = Crowd::gather(1).members.remove(0).id;
+        let mut ids: Vec<ConnId> = crowd.members.iter().map(|member| member.id).collect();
+        // The first one speaks, and is told of the others only.
+        let rest = ids.split_off(1);
+        let named: Vec<String> = rest.iter().map(ConnId::to_string).collect();
+        let order = format!("{bytes} {} {stranger}", named.join(" "));
+        let speaker = &mut crowd.members[0].client;
+        speaker.send(&harness::binary(order.as_bytes()));
+        let counts = String::from_utf8(speaker.read_frame().payload).unwrap();
+        let queued = rest.len();
+        let expected =
+            format!("SendCounts {{ queued: {queued}, backpressure: 0, dropped: 0, gone: 1 }}");
+        assert_eq!(counts, expected);
+        for member in &mut crowd.members[1..] {
+            let frame = member.client.read_frame();
+            assert_eq!((frame.first, frame.payload), (0x82, vec![7; bytes]));
+        }
+        let handle = crowd.server.handle();
+        let named = std::iter::repeat_n(rest[0], TIMES).chain([stranger]);
+        let counts = handle.send_many(named, "again");
+        assert_eq!((counts.queued, counts.dropped, counts.gone), (TIMES, 0, 1));
+        for _ in 0..TIMES {
+            assert_eq!(crowd.members[1].client.read_frame(), ServerFrame::text("again"));
+        }
+        let sent = (queued + 1 + TIMES) as u64;
+        let sent_by = |shard| handle.shard_metrics(shard).messages_sent;
+        wait_until("all are counted", || (0..shards).map(sent_by).sum::<u64>() == sent);
     }
 }
 

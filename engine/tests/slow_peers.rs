@@ -38,14 +38,14 @@ impl Handler for Ordered {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("fill") => {
-                conn.send(&vec![0; FILL_BYTES]);
+                conn.send(vec![0; FILL_BYTES]);
             }
             Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
             Message::Text("join") => {
-                assert!(conn.subscribe("room"));
+                conn.subscribe("room").unwrap();
                 conn.send("joined");
             }
-            Message::Text("publish") => conn.publish("room", &[0; 10_000]),
+            Message::Text("publish") => conn.publish("room", [0; 10_000]),
             message => {
                 conn.send(message);
             }
@@ -95,14 +95,12 @@ impl SlowReader {
 /// All the deadlines that look at how a peer reads or answers.
 fn strict() -> Config {
     const DEADLINE_MS: u32 = 2_000;
-    Config {
-        idle_timeout_ms: DEADLINE_MS * 3 / 2,
-        ping_interval_ms: DEADLINE_MS / 2,
-        pong_timeout_ms: DEADLINE_MS,
-        write_timeout_ms: DEADLINE_MS,
-        close_timeout_ms: DEADLINE_MS,
-        ..patient()
-    }
+    patient()
+        .idle_timeout_ms(DEADLINE_MS * 3 / 2)
+        .ping_interval_ms(DEADLINE_MS / 2)
+        .pong_timeout_ms(DEADLINE_MS)
+        .write_timeout_ms(DEADLINE_MS)
+        .close_timeout_ms(DEADLINE_MS)
 }
 
 const PART: usize = 500_000;
@@ -147,7 +145,7 @@ fn a_close_reaches_a_slow_reader() {
 /// mark before it is read.
 #[test]
 fn a_pong_reaches_a_peer_that_stays_above_the_mark() {
-    let config = Config { write_bytes_max: 4 * FILL_BYTES, ..patient() };
+    let config = patient().write_bytes_max(4 * FILL_BYTES);
     let server = server(config);
     let mut client = server.open();
     client.send(&[text("fill"), ping(b"there?"), text("fill")].concat());
@@ -161,12 +159,10 @@ fn a_pong_reaches_a_peer_that_stays_above_the_mark() {
 /// Any progress is not enough: it bounds how long a full write buffer can be held.
 #[test]
 fn a_reader_below_the_least_rate() {
-    let config = Config {
-        write_timeout_ms: 1_000,
+    let config = patient()
+        .write_timeout_ms(1_000)
         // Five times what it reads; the rest of the message would take two minutes.
-        write_rate_bytes_min: 1_000_000,
-        ..patient()
-    };
+        .write_rate_bytes_min(1_000_000);
     let server = server(config);
     let mut reader = SlowReader::open(&server);
     reader.send(&text("fill"));
@@ -181,7 +177,7 @@ fn a_reader_below_the_least_rate() {
 /// At the rate itself, or above, it is served for as long as it takes.
 #[test]
 fn a_reader_above_the_least_rate() {
-    let config = Config { write_timeout_ms: 1_000, write_rate_bytes_min: 10_000, ..patient() };
+    let config = patient().write_timeout_ms(1_000).write_rate_bytes_min(10_000);
     let server = server(config);
     let mut reader = SlowReader::open(&server);
     reader.send(&text("fill"));
@@ -193,7 +189,7 @@ fn a_reader_above_the_least_rate() {
 /// kernel, and whether its machine acknowledges pings or publishes meanwhile.
 #[test]
 fn peers_that_read_nothing() {
-    let config = Config { overflow: Overflow::Drop, ..strict() };
+    let config = strict().overflow(Overflow::Drop);
     let server = server(config);
     let mut ours = server.open();
     ours.send(&text("fill"));
@@ -223,7 +219,7 @@ fn peers_that_read_nothing() {
 /// Who is mute when the server stops has `close_timeout_ms`, however long the drain may take.
 #[test]
 fn stopping_does_not_wait_for_the_mute() {
-    let config = Config { close_timeout_ms: 500, drain_timeout_ms: NEVER_MS, ..patient() };
+    let config = patient().close_timeout_ms(500).drain_timeout_ms(NEVER_MS);
     let server = server(config);
     let mute: Vec<RawClient> = (0..5).map(|_| server.open()).collect();
     let mut stalled = server.open();
@@ -239,8 +235,7 @@ fn stopping_does_not_wait_for_the_mute() {
 #[test]
 fn stopping_waits_for_those_that_make_progress() {
     const DRAIN: Duration = Duration::from_secs(6);
-    let config =
-        Config { close_timeout_ms: 2_000, drain_timeout_ms: DRAIN.as_millis() as u32, ..patient() };
+    let config = patient().close_timeout_ms(2_000).drain_timeout_ms(DRAIN.as_millis() as u32);
     let server = server(config);
     let mut mute = server.open();
     let mut quick = server.open();

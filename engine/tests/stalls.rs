@@ -14,7 +14,7 @@ use harness::{
     NEVER_MS, PATIENCE, RawClient, ServerFrame, TestServer, close, frame, handshake, patient, ping,
     text, wait_until,
 };
-use ringwire::{CloseCode, Config, Conn, Context, Handler, Message, Offer, Request, Upgrade};
+use ringwire::{CloseCode, Conn, Context, Handler, Message, Offer, Request, Upgrade};
 
 /// The deadline under test. Far more than a client here takes to get ready.
 const DEADLINE_MS: u32 = 3_000;
@@ -44,11 +44,11 @@ impl Handler for Ordered {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("observe") => {
-                assert!(conn.subscribe("closes"));
+                conn.subscribe("closes").unwrap();
                 conn.send("observing");
             }
             Message::Text("fill") => {
-                conn.send(&vec![0; FILL_BYTES]);
+                conn.send(vec![0; FILL_BYTES]);
             }
             Message::Text("close") => conn.close(CloseCode::new(4000).unwrap(), ""),
             message => {
@@ -83,7 +83,7 @@ fn assert_echoes(client: &mut RawClient) {
 /// The request had begun, and its end lies in the socket.
 #[test]
 fn a_handshake_that_came_meanwhile() {
-    let config = Config { handshake_timeout_ms: DEADLINE_MS, ..patient() };
+    let config = patient().handshake_timeout_ms(DEADLINE_MS);
     let name = "a_handshake_that_came_meanwhile";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..20).map(|_| server.connect()).collect();
@@ -100,13 +100,11 @@ fn a_handshake_that_came_meanwhile() {
 /// One that the server had no time to hear: it gets the rest of its time.
 #[test]
 fn a_handshake_that_comes_just_afterwards() {
-    let config = Config {
-        handshake_timeout_ms: 2 * DEADLINE_MS,
+    let config = patient()
+        .handshake_timeout_ms(2 * DEADLINE_MS)
         // So that the server waits for a ping to be due, and not for the handshake.
-        ping_interval_ms: 500,
-        pong_timeout_ms: NEVER_MS,
-        ..patient()
-    };
+        .ping_interval_ms(500)
+        .pong_timeout_ms(NEVER_MS);
     let name = "a_handshake_that_comes_just_afterwards";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut busy = server.open();
@@ -123,8 +121,7 @@ fn a_handshake_that_comes_just_afterwards() {
 #[test]
 fn pongs_that_came_meanwhile() {
     // The interval is no shorter, or it is the first thing due.
-    let config =
-        Config { ping_interval_ms: DEADLINE_MS, pong_timeout_ms: DEADLINE_MS, ..patient() };
+    let config = patient().ping_interval_ms(DEADLINE_MS).pong_timeout_ms(DEADLINE_MS);
     let name = "pongs_that_came_meanwhile";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..40).map(|_| server.open()).collect();
@@ -155,13 +152,11 @@ fn pongs_that_came_meanwhile() {
 /// end without one: they are heard before they are judged all the same.
 #[test]
 fn more_that_came_meanwhile_than_there_are_buffers() {
-    let config = Config {
-        idle_timeout_ms: 2 * DEADLINE_MS,
-        receive_buffer_bytes: 512,
-        receive_buffers_min: 2,
-        receive_buffers_max: 2,
-        ..patient()
-    };
+    let config = patient()
+        .idle_timeout_ms(2 * DEADLINE_MS)
+        .receive_buffer_bytes(512)
+        .receive_buffers_min(2)
+        .receive_buffers_max(2);
     let name = "more_that_came_meanwhile_than_there_are_buffers";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..200).map(|_| server.open()).collect();
@@ -180,7 +175,7 @@ fn more_that_came_meanwhile_than_there_are_buffers() {
 
 #[test]
 fn a_word_that_came_meanwhile_of_an_idle_peer() {
-    let config = Config { idle_timeout_ms: DEADLINE_MS, ..patient() };
+    let config = patient().idle_timeout_ms(DEADLINE_MS);
     let name = "a_word_that_came_meanwhile_of_an_idle_peer";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..20).map(|_| server.open()).collect();
@@ -196,7 +191,7 @@ fn a_word_that_came_meanwhile_of_an_idle_peer() {
 /// The rest of a message that had begun.
 #[test]
 fn the_rest_of_a_message_that_came_meanwhile() {
-    let config = Config { message_timeout_ms: DEADLINE_MS, ..patient() };
+    let config = patient().message_timeout_ms(DEADLINE_MS);
     let name = "the_rest_of_a_message_that_came_meanwhile";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let whole = text("in two pieces");
@@ -219,7 +214,7 @@ fn the_rest_of_a_message_that_came_meanwhile() {
 /// The peer had read nothing when the server was stopped, and reads everything there is meanwhile.
 #[test]
 fn reading_that_went_on_meanwhile() {
-    let config = Config { write_timeout_ms: DEADLINE_MS, ..patient() };
+    let config = patient().write_timeout_ms(DEADLINE_MS);
     let name = "reading_that_went_on_meanwhile";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut client = server.open();
@@ -237,7 +232,7 @@ fn reading_that_went_on_meanwhile() {
 /// told of none.
 #[test]
 fn a_close_that_was_answered_meanwhile() {
-    let config = Config { close_timeout_ms: DEADLINE_MS, ..patient() };
+    let config = patient().close_timeout_ms(DEADLINE_MS);
     let name = "a_close_that_was_answered_meanwhile";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut observer = observer(&server);
@@ -252,12 +247,10 @@ fn a_close_that_was_answered_meanwhile() {
 /// Peers that were pinged before the server stood still, and answer just afterwards.
 #[test]
 fn standing_still_is_nobodys_silence() {
-    let config = Config {
-        ping_interval_ms: 500,
-        pong_timeout_ms: 2 * DEADLINE_MS,
-        idle_timeout_ms: 3 * DEADLINE_MS,
-        ..patient()
-    };
+    let config = patient()
+        .ping_interval_ms(500)
+        .pong_timeout_ms(2 * DEADLINE_MS)
+        .idle_timeout_ms(3 * DEADLINE_MS);
     let name = "standing_still_is_nobodys_silence";
     let server = ServerProcess::start(name, "-c 0", config, |_| Ordered);
     let mut clients: Vec<RawClient> = (0..20).map(|_| server.open()).collect();
@@ -302,16 +295,14 @@ impl Handler for Blocking {
 /// stay, and so do those who answer just afterwards.
 #[test]
 fn a_callback_that_blocks() {
-    let config = Config {
-        handshake_timeout_ms: 2 * DEADLINE_MS,
-        ping_interval_ms: 500,
-        pong_timeout_ms: DEADLINE_MS,
-        idle_timeout_ms: 2 * DEADLINE_MS,
-        message_timeout_ms: DEADLINE_MS,
-        receive_buffers_min: 4,
-        receive_buffers_max: 4,
-        ..patient()
-    };
+    let config = patient()
+        .handshake_timeout_ms(2 * DEADLINE_MS)
+        .ping_interval_ms(500)
+        .pong_timeout_ms(DEADLINE_MS)
+        .idle_timeout_ms(2 * DEADLINE_MS)
+        .message_timeout_ms(DEADLINE_MS)
+        .receive_buffers_min(4)
+        .receive_buffers_max(4);
     let ((blocked, is_blocked), (go_on, goes_on)) = (channel(), channel());
     let goes_on = Arc::new(Mutex::new(goes_on));
     let make = move |_| Blocking { blocked: blocked.clone(), go_on: Arc::clone(&goes_on) };

@@ -15,13 +15,13 @@ use harness::{
     Echo, PATIENCE, RawClient, ServerFrame, builder, handshake, patient, text, wait_until,
 };
 use ringwire::{
-    Config, Conn, Context, Handler, ListenAddr, Message, Offer, Request, Running, SetupError,
+    Config, Conn, Context, Handler, ListenAddr, Message, Offer, Request, Running, StartError,
     Upgrade,
 };
 
 /// Waits for nobody who does not answer a Close frame when it stops.
 fn settled() -> Config {
-    Config { close_timeout_ms: 500, ..patient() }
+    patient().close_timeout_ms(500)
 }
 
 /// Says which shard it is on; blocks on `block` until it may go on, and sends much on `fill`.
@@ -55,10 +55,10 @@ impl Handler for Shards {
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, _state: &mut (), message: Message<'_>) {
         match message {
             Message::Text("shard") => {
-                conn.send(&conn.shard().to_string());
+                conn.send(conn.shard().to_string());
             }
             Message::Text("peer") => {
-                conn.send(&format!("{:?}", conn.peer_addr()));
+                conn.send(format!("{:?}", conn.peer_addr()));
             }
             Message::Text("block") => {
                 self.blocked.send(()).expect("the test waits");
@@ -66,7 +66,7 @@ impl Handler for Shards {
                 go_on.recv_timeout(PATIENCE).expect("the test lets it go on");
             }
             Message::Text("fill") => {
-                conn.send(&vec![0; 30_000_000]);
+                conn.send(vec![0; 30_000_000]);
             }
             message => {
                 conn.send(message);
@@ -176,7 +176,7 @@ fn a_shard_that_stands_still_leaves_connections_to_the_others() {
 #[test]
 fn a_full_shard_leaves_connections_to_the_others() {
     let folder = Folder::new();
-    let running = start(&folder, 2, Config { connections_max: 5, ..settled() });
+    let running = start(&folder, 2, settled().connections_max(5));
     let mut clients: Vec<RawClient> =
         (0..10).map(|_| RawClient::open_unix(&folder.addr())).collect();
     let mut refused = RawClient::connect_unix(&folder.addr());
@@ -212,7 +212,7 @@ fn the_file_has_its_mode_and_goes_with_the_server() {
     for mode in [0o4660, 0o466, 0] {
         let server = builder().listen(folder.listen()).unix_mode(mode);
         let error = server.start(|_| Echo).map(drop).expect_err("a mode that makes no sense");
-        assert!(matches!(error, SetupError::Config { .. }), "{error}");
+        assert!(matches!(error, StartError::Config { .. }), "{error}");
     }
 }
 
@@ -227,25 +227,25 @@ fn the_file_of_somebody_else_is_kept() {
     assert_eq!(fs::symlink_metadata(folder.socket()).unwrap().ino(), inode);
 }
 
-fn error(text: String, config: Config) -> SetupError {
+fn error(text: String, config: Config) -> StartError {
     let started = builder().listen(text).shards(2).config(config).start(|_| Echo);
     started.map(drop).expect_err("it must not start")
 }
 
 #[test]
 fn paths_that_cannot_be_listened_on() {
-    let impatient = || Config { bind_timeout_ms: 50, ..Config::default() };
+    let impatient = || Config::default().bind_timeout_ms(50);
     let folder = Folder::new();
     for name in ["", "@", &"p".repeat(108)] {
         let error = error(format!("unix:{name}"), impatient());
-        assert!(matches!(error, SetupError::UnixName { .. }), "{error}");
+        assert!(matches!(error, StartError::UnixName { .. }), "{error}");
     }
     assert!(error(format!("unix:{}", "p".repeat(108)), impatient()).to_string().contains("107"));
 
     let error_there = || error(folder.listen(), impatient());
     let running = start(&folder, 2, settled());
     let in_use = error_there();
-    assert!(matches!(in_use, SetupError::AddressInUse { .. }), "{in_use}");
+    assert!(matches!(in_use, StartError::AddressInUse { .. }), "{in_use}");
     assert!(in_use.to_string().contains(&folder.listen()), "{in_use}");
     assert!(in_use.to_string().contains("ss -lxp"), "{in_use}");
     RawClient::open_unix(&folder.addr());
@@ -253,11 +253,11 @@ fn paths_that_cannot_be_listened_on() {
 
     fs::write(folder.socket(), "precious").unwrap();
     let no_socket = error_there();
-    assert!(matches!(no_socket, SetupError::NotASocket { .. }), "{no_socket}");
+    assert!(matches!(no_socket, StartError::NotASocket { .. }), "{no_socket}");
     assert_eq!(fs::read(folder.socket()).unwrap(), b"precious");
 
     let nowhere = error(format!("{}/nowhere/ws", folder.listen()), impatient());
-    assert!(matches!(nowhere, SetupError::Listen { .. }), "{nowhere}");
+    assert!(matches!(nowhere, StartError::Listen { .. }), "{nowhere}");
     let nowhere = error("unix:/nowhere/at/all".to_owned(), impatient());
     assert!(nowhere.to_string().contains("RuntimeDirectory"), "{nowhere}");
 }
@@ -289,7 +289,7 @@ fn a_thousand_are_told_that_the_server_stops() {
 #[test]
 fn backpressure() {
     let folder = Folder::new();
-    let config = Config { write_bytes_max: 64 << 20, ..settled() };
+    let config = settled().write_bytes_max(64 << 20);
     let running = start(&folder, 1, config);
     let mut client = RawClient::open_unix(&folder.addr());
     client.send(&[text("fill"), text("behind")].concat());
@@ -305,9 +305,9 @@ fn backpressure() {
 fn peers_that_are_silent_or_read_nothing() {
     let folder = Folder::new();
     let deadlines: [(Config, &str, u16); 3] = [
-        (Config { idle_timeout_ms: 200, ..settled() }, "", 1001),
-        (Config { ping_interval_ms: 100, pong_timeout_ms: 200, ..settled() }, "", 1011),
-        (Config { write_timeout_ms: 200, ..settled() }, "fill", 1006),
+        (settled().idle_timeout_ms(200), "", 1001),
+        (settled().ping_interval_ms(100).pong_timeout_ms(200), "", 1011),
+        (settled().write_timeout_ms(200), "fill", 1006),
     ];
     for (config, says, code) in deadlines {
         println!("to be closed with {code}");
@@ -334,14 +334,12 @@ fn peers_that_are_silent_or_read_nothing() {
 #[test]
 fn a_slow_peer_that_reads_on() {
     let folder = Folder::new();
-    let config = Config {
-        write_timeout_ms: 2_000,
-        write_rate_bytes_min: 10_000,
-        ping_interval_ms: 1_000,
-        pong_timeout_ms: 2_000,
-        idle_timeout_ms: 3_000,
-        ..settled()
-    };
+    let config = settled()
+        .write_timeout_ms(2_000)
+        .write_rate_bytes_min(10_000)
+        .ping_interval_ms(1_000)
+        .pong_timeout_ms(2_000)
+        .idle_timeout_ms(3_000);
     let running = start(&folder, 1, config);
     let mut client = RawClient::open_unix(&folder.addr());
     client.send(&text("fill"));

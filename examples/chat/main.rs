@@ -49,9 +49,9 @@ impl Handler for Chat {
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut Guest) {
         let Guest { room, nick } = state;
         let shard = conn.shard();
-        conn.subscribe(room);
-        conn.send(&Notice::Welcome { shard }.to_json());
-        conn.publish(room, &Notice::Joined { nick, shard }.to_json());
+        conn.subscribe(room).expect("one topic with a short name is within the limits");
+        conn.send(Notice::Welcome { shard }.to_json());
+        conn.publish(room, Notice::Joined { nick, shard }.to_json());
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, state: &mut Guest, message: Message<'_>) {
@@ -65,7 +65,7 @@ impl Handler for Chat {
         let shard = conn.shard();
         let Guest { room, nick } = state;
         let said = Notice::Said { id: &line.id, nick, text: &line.text, shard };
-        conn.publish_all(room, &said.to_json());
+        conn.publish_all(room, said.to_json());
     }
 
     fn on_close(
@@ -77,7 +77,7 @@ impl Handler for Chat {
     ) {
         let shard = conn.shard();
         let Guest { room, nick } = state;
-        conn.publish(room, &Notice::Left { nick, shard }.to_json());
+        conn.publish(room, Notice::Left { nick, shard }.to_json());
     }
 }
 

@@ -38,19 +38,19 @@ pub struct Options {
     pub driver: DriverChoice,
 
     /// Largest message from a client; a larger one closes its connection with 1009
-    #[arg(long, value_name = "BYTES", default_value_t = Config::default().message_bytes_max)]
+    #[arg(long, value_name = "BYTES", default_value_t = Config::new().message_bytes_max)]
     pub max_message: usize,
 
     /// Silence after which a connection is closed; 0 disables it
-    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().idle_timeout_ms / 1000)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::new().idle_timeout_ms / 1000)]
     pub idle_timeout: u32,
 
     /// Silence after which a connection is pinged; 0 disables pings
-    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().ping_interval_ms / 1000)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::new().ping_interval_ms / 1000)]
     pub ping_interval: u32,
 
     /// Most unsent bytes of a slow client; beyond it the client is closed with 1013
-    #[arg(long, value_name = "BYTES", default_value_t = Config::default().write_bytes_max)]
+    #[arg(long, value_name = "BYTES", default_value_t = Config::new().write_bytes_max)]
     pub max_backpressure: usize,
 
     /// Other origin whose pages may connect, such as `https://app.example`, or `any`; repeatable
@@ -60,17 +60,14 @@ pub struct Options {
 
 impl Options {
     /// These settings as the engine's; what no option names keeps the engine's default.
-    #[must_use]
     pub fn config(&self) -> Config {
-        let defaults = Config::default();
-        Config {
-            message_bytes_max: self.max_message,
-            idle_timeout_ms: self.idle_timeout.saturating_mul(1000),
-            ping_interval_ms: self.ping_interval.saturating_mul(1000),
-            write_bytes_max: self.max_backpressure,
-            write_bytes_mark: defaults.write_bytes_mark.min(self.max_backpressure),
-            ..defaults
-        }
+        let config = Config::new()
+            .message_bytes_max(self.max_message)
+            .idle_timeout_ms(self.idle_timeout.saturating_mul(1000))
+            .ping_interval_ms(self.ping_interval.saturating_mul(1000))
+            .write_bytes_max(self.max_backpressure);
+        let mark = config.write_bytes_mark.min(self.max_backpressure);
+        config.write_bytes_mark(mark)
     }
 }
 
@@ -147,7 +144,7 @@ mod tests {
         assert_eq!(options.unix_mode, 0o660);
         assert_eq!(options.pin, Pin::Off);
         assert_eq!(options.shards, None);
-        let defaults = Config::default();
+        let defaults = Config::new();
         let config = options.config();
         assert_eq!(config.message_bytes_max, defaults.message_bytes_max);
         assert_eq!(config.idle_timeout_ms, defaults.idle_timeout_ms);

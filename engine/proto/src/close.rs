@@ -118,7 +118,12 @@ impl<'a> Close<'a> {
 
 /// The start of `reason` that fits a Close frame and ends between characters.
 pub(crate) fn reason_that_fits(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
+    let mut bytes = reason.len().min(REASON_BYTES_MAX);
+    // `str::floor_char_boundary` is newer (Rust 1.91) than the rest.
+    while !reason.is_char_boundary(bytes) {
+        bytes -= 1;
+    }
+    &reason[..bytes]
 }
 
 #[cfg(test)]

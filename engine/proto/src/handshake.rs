@@ -41,7 +41,21 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// The Sec-WebSocket-Accept value for a Sec-WebSocket-Key value (RFC 6455 §4.2.2).
+/// The Sec-WebSocket-Accept value for a Sec-WebSocket-Key value (RFC 6455 §4.2.2): for a server that
+/// reads requests with another HTTP library. `None` if it is not 16 bytes in base64, and the request
+/// is to be refused with 400.
+///
+/// ```
+/// use ringwire_proto::accept_for_key;
+///
+/// let accept = accept_for_key(b"dGhlIHNhbXBsZSBub25jZQ==").expect("the key of the RFC");
+/// assert_eq!(&accept, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+/// assert_eq!(accept_for_key(b"short"), None);
+/// ```
+pub fn accept_for_key(key: &[u8]) -> Option<[u8; ACCEPT_BYTES]> {
+    is_key(key).then(|| accept_for(key))
+}
+
 fn accept_for(key: &[u8]) -> [u8; ACCEPT_BYTES] {
     let mut sha1 = Sha1::new();
     sha1.update(key);

@@ -106,8 +106,8 @@ pub use frame::{
     check_mask, frame_header_bytes, write_frame_header,
 };
 pub use handshake::{
-    AcceptError, Offer, ResponseError, accept_response, append_accept, check_response,
-    client_request,
+    AcceptError, Offer, ResponseError, accept_for_key, accept_response, append_accept,
+    check_response, client_request,
 };
 pub use http::{
     BodyFraming, BodyProgress, BodyReader, HeadLimits, HeadScan, InvalidHeader, Method,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::memory_driver::{Memory, MemoryDriver};
 use crate::config::Config;
 use crate::handler::Handler;
-use crate::server::{join_shards, make_mailboxes};
+use crate::server::joining::{join_shards, make_mailboxes};
 use crate::shard::Shard;
 
 /// One shard with its connections, all open, on a driver that only moves bytes in memory. Its
@@ -24,7 +24,7 @@ impl<H: Handler> LoneShard<H> {
     /// If descriptors run out, or if the handler or the head do not let a connection open.
     #[must_use]
     pub fn new(handler: H, connections: usize, head: &[u8]) -> Self {
-        let config = Config { connections_max: connections, ..Config::default() };
+        let config = Config::new().connections_max(connections);
         let mailboxes = make_mailboxes(1, &config).expect("an eventfd");
         let links = join_shards(&mailboxes, &config).pop().expect("links for each shard");
         let memory = Rc::new(Memory::default());

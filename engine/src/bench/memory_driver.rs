@@ -2,13 +2,12 @@
 //! it is asked. It does as little as a driver can, so that what is measured is the shard.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Key, Lease, Mark, Outbound, Socket,
-    Wait,
+    COMPLETIONS_PER_TICK_MAX, Completion, Driver, Key, Lease, Mark, Outbound, Socket, Wait,
 };
 
 /// A send that the shard has queued.
@@ -55,32 +54,46 @@ impl Arrived {
     }
 }
 
+/// A socket, of which nothing is known.
+#[derive(Debug)]
+pub(super) struct MemorySocket;
+
+impl Socket for MemorySocket {
+    fn unread_bytes(&self) -> u32 {
+        0
+    }
+
+    fn unacknowledged_bytes(&self) -> u32 {
+        0
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
 pub(super) struct MemoryDriver {
     memory: Rc<Memory>,
     /// Receive buffers: as many as there are leases at most. A lease may outlive its tick.
     buffers: Vec<Vec<u8>>,
     spare: Vec<u16>,
-    /// What every socket is a descriptor of.
-    null: File,
 }
 
 impl MemoryDriver {
     pub(super) fn new(memory: Rc<Memory>) -> Self {
-        let null = File::open("/dev/null").expect("every Linux has /dev/null");
-        Self { memory, buffers: Vec::new(), spare: Vec::new(), null }
+        Self { memory, buffers: Vec::new(), spare: Vec::new() }
     }
 
-    fn accept(&self, completions: &mut Vec<Completion>) {
+    fn accept(&self, completions: &mut Vec<Completion<MemorySocket>>) {
         let accepted = self.memory.backlog.get().min(COMPLETIONS_PER_TICK_MAX);
         self.memory.backlog.set(self.memory.backlog.get() - accepted);
         for _ in 0..accepted {
-            let descriptor = self.null.try_clone().expect("`ulimit -n` above the connections");
-            let socket = Socket(Descriptor::Open(descriptor.into()));
-            completions.push(Completion::Accepted { listener: 0, result: Ok(socket), more: true });
+            let result = Ok(MemorySocket);
+            completions.push(Completion::Accepted { listener: 0, result, more: true });
         }
     }
 
-    fn complete_sends(&self, completions: &mut Vec<Completion>) {
+    fn complete_sends(&self, completions: &mut Vec<Completion<MemorySocket>>) {
         let mut sends = self.memory.sends.borrow_mut();
         let arrived = self.memory.arrived.borrow().ends.len();
         while completions.len() + arrived < COMPLETIONS_PER_TICK_MAX
@@ -91,7 +104,7 @@ impl MemoryDriver {
         }
     }
 
-    fn take_arrived(&mut self, completions: &mut Vec<Completion>) {
+    fn take_arrived(&mut self, completions: &mut Vec<Completion<MemorySocket>>) {
         let memory = Rc::clone(&self.memory);
         let mut arrived = memory.arrived.borrow_mut();
         let mut start = 0;
@@ -126,31 +139,37 @@ impl MemoryDriver {
 }
 
 impl Driver for MemoryDriver {
+    type Socket = MemorySocket;
+
+    fn adopt(&mut self, _descriptor: OwnedFd) -> Option<MemorySocket> {
+        None
+    }
+
     fn arm_accept(&mut self, _listener: usize) {}
 
     fn cancel_accept(&mut self, _listener: usize) {}
 
     fn close_listener(&mut self, _listener: usize) {}
 
-    fn arm_receive(&mut self, key: Key, _socket: &Socket) {
+    fn arm_receive(&mut self, key: Key, _socket: &MemorySocket) {
         let mut tenants = self.memory.tenants.borrow_mut();
         assert_eq!(tenants.len(), key.slot as usize, "slots are taken in order, and kept");
         tenants.push(key);
     }
 
-    fn arm_receive_once(&mut self, _key: Key, _socket: &Socket) {
+    fn arm_receive_once(&mut self, _key: Key, _socket: &MemorySocket) {
         panic!("every message arrives whole");
     }
 
-    fn end_receive(&mut self, _key: Key, _socket: &Socket) {
+    fn end_receive(&mut self, _key: Key, _socket: &MemorySocket) {
         panic!("every message arrives whole");
     }
 
-    fn receive_into(&mut self, _key: Key, _socket: &Socket, _buffer: Vec<u8>, _bytes: usize) {
+    fn receive_into(&mut self, _key: Key, _socket: &MemorySocket, _buffer: Vec<u8>, _bytes: usize) {
         panic!("every message arrives whole");
     }
 
-    fn send(&mut self, key: Key, _socket: &Socket, outbound: Outbound, offset: usize) {
+    fn send(&mut self, key: Key, _socket: &MemorySocket, outbound: Outbound, offset: usize) {
         let bytes = (outbound.bytes() - offset) as u64;
         self.memory.sent_bytes.set(self.memory.sent_bytes.get() + bytes);
         if let Some(heard) = &mut *self.memory.heard.borrow_mut() {
@@ -159,15 +178,15 @@ impl Driver for MemoryDriver {
         self.memory.sends.borrow_mut().push(Send { key, outbound, offset });
     }
 
-    fn shut_down(&mut self, _socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, _socket: &MemorySocket) {
         panic!("a connection was cut off");
     }
 
-    fn shut_down_write(&mut self, _socket: &Socket) {
+    fn shut_down_write(&mut self, _socket: &MemorySocket) {
         panic!("a connection was closed");
     }
 
-    fn close(&mut self, _socket: Socket) {
+    fn close(&mut self, _socket: MemorySocket) {
         panic!("a connection was refused");
     }
 
@@ -183,7 +202,7 @@ impl Driver for MemoryDriver {
 
     fn wake(&mut self, _shard: usize) {}
 
-    fn tick(&mut self, _wait: Wait, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, _wait: Wait, completions: &mut Vec<Completion<MemorySocket>>) {
         self.accept(completions);
         self.complete_sends(completions);
         self.take_arrived(completions);
@@ -207,20 +226,8 @@ impl Driver for MemoryDriver {
 
     fn trim(&mut self) {}
 
-    fn unread_bytes(_socket: &Socket) -> u32 {
-        0
-    }
-
-    fn unacknowledged_bytes(_socket: &Socket) -> u32 {
-        0
-    }
-
     fn now_ms(&self) -> u64 {
         // No deadline ever comes.
         1_000
-    }
-
-    fn peer_addr(_socket: &Socket) -> Option<SocketAddr> {
-        None
     }
 }

@@ -7,24 +7,10 @@
 //! would wait, and wake nobody else.
 
 use super::Shard;
+use super::accepting::Accepting;
 use crate::config::ACCEPT_BACK_OFF_MS;
-use crate::driver::{Driver, Errno, Socket};
+use crate::driver::{Driver, Errno};
 use crate::handler::Handler;
-
-/// Where the accept of one listener stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accepting {
-    Armed,
-    /// Cancelled because there is no room; its last completion is awaited.
-    Pausing,
-    /// It ended; to be armed again then.
-    PausedUntil(u64),
-    /// To be armed again when a connection has ended.
-    Held,
-    /// Cancelled because the server stops; its last completion is awaited.
-    Ending,
-    Over,
-}
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn start_accepting(&mut self) {
@@ -44,7 +30,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn on_accepted(
         &mut self,
         listener: usize,
-        result: Result<Socket, Errno>,
+        result: Result<D::Socket, Errno>,
         more: bool,
     ) {
         if !more {
@@ -166,7 +152,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 /// A multishot accept also ends after a success, when the completion queue overflows, and after a
 /// connection that was gone before it was accepted. After anything else it backs off: the backlog
 /// stays ready, and arming again at once would spin.
-fn pause_ms(result: &Result<Socket, Errno>) -> u64 {
+fn pause_ms<K>(result: &Result<K, Errno>) -> u64 {
     match result {
         Err(errno) if !errno.is_of_one_connection() => ACCEPT_BACK_OFF_MS,
         _ => 0,

@@ -3,25 +3,27 @@
 use std::any::Any;
 
 use super::Shard;
+use super::core::drop_guarded;
 use super::lent::Lent;
-use super::opening::{drop_guarded, open_and_take};
-use crate::driver::{Descriptor, Driver, Socket};
+use super::mailbox::Adopted;
+use crate::connection::deadlines::look_anew;
+use crate::connection::slot::{Slot, Stage};
+use crate::driver::Driver;
 use crate::handler::Handler;
-use crate::mailbox::Adopted;
-use crate::shard::deadlines::look_anew;
-use crate::slot::{Slot, Stage};
+use crate::protocol::handshake::open_and_take;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn adopt(&mut self, adopted: Adopted) {
         let Adopted { socket, mut leftover, state } = adopted;
-        let socket = Socket(Descriptor::Open(socket));
-        let Some(state) = self.admit_adopted(state) else {
-            return self.driver.close(socket);
+        // Who is not admitted is closed.
+        let Some(state) = self.admit_adopted(state) else { return };
+        let Some(socket) = self.driver.adopt(socket) else {
+            return self.refuse_adopted(state);
         };
         let core = &mut self.core;
         core.metrics.connections_accepted += 1;
         core.metrics.connections_now += 1;
-        let key = self.connections.insert(|key| Slot::new(key, socket, core));
+        let key = self.connections.insert(socket, |key| Slot::new(key, core));
         let Self { connections, handler, core, desk, .. } = self;
         let (slot, others) = connections.lend(key).expect("inserted just before");
         slot.session.state = Some(state);
@@ -35,6 +37,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             self.fail(key, code, reason);
         }
         self.note_moved();
+    }
+
+    /// The driver has no kernel: a shard in memory serves no real socket.
+    #[cold]
+    fn refuse_adopted(&mut self, state: H::State) {
+        self.links.descriptors.give_back();
+        self.core.metrics.connections_refused += 1;
+        drop_guarded(&mut self.core, state);
     }
 
     /// The state of a connection that there is room for; else it is dropped.

@@ -5,13 +5,16 @@
 
 use ringwire_proto::{CloseCode, Response};
 
-use super::http::respond;
+use super::Shard;
+use super::core::drop_guarded;
 use super::lent::Lent;
-use super::receive::tell_closed;
-use super::{Shard, guard};
+use crate::connection::connections::Tenant;
+use crate::connection::ending::Ending;
+use crate::connection::slot::{PeerSide, Receiving, Slot, Stage};
 use crate::driver::{Driver, Errno, Key};
 use crate::handler::Handler;
-use crate::slot::{Ending, PeerSide, Receiving, Stage};
+use crate::protocol::response::respond;
+use crate::protocol::websocket::tell_closed;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Fails a connection (RFC 6455 §7.1.7): our Close goes out, and the peer's is not
@@ -81,15 +84,17 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if slot.session.stage == Stage::Dying {
             return;
         }
-        // Before the handler is told: what it sends now has no effect, and shall not seem to.
+        // Before the handler is told: what it sends now has no effect, and shall not seem to. It has
+        // left its topics, as one has that closes.
         slot.session.stage = Stage::Dying;
+        slot.session.unsubscribe_all(&mut self.core);
         self.tell_closed(key, code, reason);
-        let slot = self.connections.get_mut(key).expect("looked up just before");
-        let session = &mut slot.session;
-        session.unsubscribe_all(&mut self.core);
+        let tenant = self.connections.tenant_of(key).expect("looked up just before");
+        let Tenant { slot: Slot { session, .. }, socket } = tenant;
         session.writes.clear(&mut self.core.pool);
+        session.pending = None;
         if session.receiving != Receiving::No || session.sending {
-            self.driver.shut_down(&session.socket);
+            self.driver.shut_down(key, socket);
         }
         // Freed when the tick ends, or with the last completion.
         session.mark_dirty(&mut self.core);
@@ -98,8 +103,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
 
     /// Everything queued is out: if nothing more is expected from the peer, so is our FIN.
     pub(super) fn after_last_byte(&mut self, key: Key) {
-        let slot = self.connections.get_mut(key).expect("looked up by the caller");
-        let session = &mut slot.session;
+        let tenant = self.connections.tenant_of(key).expect("looked up by the caller");
+        let Tenant { slot: Slot { session, .. }, socket } = tenant;
         if session.stage != Stage::Closing || session.peer_side == PeerSide::Open {
             return;
         }
@@ -108,7 +113,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             self.cut_off(key, CloseCode::ABNORMAL, "");
             return self.release(key);
         }
-        self.driver.shut_down_write(&session.socket);
+        self.driver.shut_down_write(socket);
         session.stage = Stage::Draining;
     }
 
@@ -119,15 +124,12 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if session.stage != Stage::Dying || session.receiving != Receiving::No || session.sending {
             return;
         }
-        let slot = self.connections.remove(key);
+        let Tenant { slot, socket } = self.connections.remove(key);
         self.core.timers.remove(key.slot);
         self.core.metrics.connections_now -= 1;
-        self.driver.close(slot.session.socket);
+        self.driver.close(socket);
         // Dropping what the application kept is its code, too.
-        let state = slot.session.state;
-        if guard(|| drop(state)).is_none() {
-            self.core.note_panic();
-        }
+        drop_guarded(&mut self.core, slot.session.state);
         self.on_released(key);
     }
 

@@ -2,13 +2,14 @@
 //! and of its own callbacks, the application's timers, and the start and the stop of the handler.
 
 use std::any::Any;
+use std::rc::Rc;
 
 use super::Shard;
 use super::lent::Lent;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::handler::Handler;
-use crate::mailbox::Command;
+use crate::shard::mailbox::Command;
 use crate::ticket::{Place, Verdict};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
@@ -18,7 +19,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         while taken < self.core.tick_limits.taken_max
             && let Some(command) = self.mailbox().pop()
         {
-            taken += 1;
+            taken += command.connections();
             self.obey(command);
         }
         if taken > 0 {
@@ -41,6 +42,14 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             Command::Send { key, frame } => {
                 if let Some(slot) = self.connections.get_mut(key) {
                     slot.session.send_frame(&mut self.core, &frame);
+                }
+            }
+            Command::SendMany { keys, frame } => {
+                let frame = Rc::new(Vec::from(frame));
+                for key in keys {
+                    if let Some(slot) = self.connections.get_mut(key) {
+                        slot.session.send_shared(&mut self.core, &frame);
+                    }
                 }
             }
             Command::Close { key, code, reason } => {

@@ -3,7 +3,6 @@
 //! so it can be borrowed together with one.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,17 +10,17 @@ use ringwire_proto::frame_header_bytes;
 use ringwire_proto::{HeadLimits, IncomingLimits, Message, Opcode, append_frame};
 
 use super::date::Date;
+use super::guard::guard;
 use super::warned::Warned;
 use crate::config::{Config, TickLimits};
-use crate::driver::{Key, Socket};
-use crate::forward::Forward;
+use crate::connection::ending::Ending;
+use crate::connection::forward::Forward;
+use crate::connection::write_buffer::BufferPool;
+use crate::driver::Key;
+use crate::fanout::publish_log::PublishLog;
+use crate::fanout::topic::{Moved, Topics};
 use crate::metrics::Metrics;
-use crate::publish_log::PublishLog;
-use crate::shard::Surplus;
-use crate::slot::Ending;
-use crate::timer_wheel::TimerWheel;
-use crate::topic::{Moved, Topics};
-use crate::write_buffer::BufferPool;
+use crate::shard::timer_wheel::TimerWheel;
 
 /// What goes to the other shards.
 #[derive(Clone)]
@@ -42,6 +41,13 @@ impl Publication {
     }
 }
 
+/// A connection in a slot beyond the limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surplus {
+    pub(crate) key: Key,
+    pub(crate) until_ms: u64,
+}
+
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) tick_limits: TickLimits,
@@ -60,9 +66,7 @@ pub(crate) struct Core {
     /// by it, so that nobody is ended for silence while his bytes wait in a queue of ours.
     pub(crate) judged_ms: u64,
     /// What responses say of the time.
-    pub(super) date: Date,
-    pub(crate) peer_addr: fn(&Socket) -> Option<SocketAddr>,
-    pub(crate) unacknowledged_bytes: fn(&Socket) -> u32,
+    pub(crate) date: Date,
     pub(super) panic_warned: Warned,
     /// Nothing has happened since memory was last given back that took much of it.
     pub(crate) is_quiet: bool,
@@ -174,5 +178,13 @@ impl Core {
             self.metrics.publishes_lost += 1;
             self.publishes_unlogged += 1;
         }
+    }
+}
+
+/// Drops what the application has given, which is its code, too.
+#[cold]
+pub(crate) fn drop_guarded<S>(core: &mut Core, state: S) {
+    if guard(|| drop(state)).is_none() {
+        core.note_panic();
     }
 }

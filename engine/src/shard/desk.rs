@@ -5,12 +5,13 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::app_timers::AppTimers;
+use super::links::Links;
 use crate::config::Config;
 use crate::error::HandleError;
 use crate::handle::Handle;
-use crate::mailbox::{Command, Mailbox};
-use crate::shard::Links;
+use crate::shard::app_timers::AppTimers;
+use crate::shard::guard::guard;
+use crate::shard::mailbox::{Command, Mailbox};
 use crate::ticket::Place;
 
 pub(crate) struct Desk<C> {
@@ -20,9 +21,18 @@ pub(crate) struct Desk<C> {
     /// Commands of this shard to itself, at most `command_entries`.
     own: VecDeque<C>,
     own_max: usize,
+    shard: usize,
     /// Answers of this shard's callbacks to tickets: at most one for each connection.
     answers: VecDeque<(Place, Box<dyn Any>)>,
     pub(crate) timers: AppTimers,
+}
+
+/// What was left and will not be carried out.
+#[derive(Default)]
+pub(crate) struct Lost {
+    pub(crate) commands: u64,
+    /// Those of them whose `Drop` panicked.
+    pub(crate) panics: u64,
 }
 
 impl<C> Desk<C> {
@@ -30,8 +40,9 @@ impl<C> Desk<C> {
         let mailboxes = Arc::clone(&links.mailboxes);
         let handle = Handle::new(Arc::clone(&mailboxes), links.server).on(links.driver);
         let own_max = config.command_entries;
+        let (own, answers) = (VecDeque::new(), VecDeque::new());
         let timers = AppTimers::new(config.timers_max);
-        Self { mailboxes, handle, own: VecDeque::new(), own_max, answers: VecDeque::new(), timers }
+        Self { mailboxes, handle, own, own_max, shard: links.shard, answers, timers }
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -51,6 +62,7 @@ impl<C> Desk<C> {
     /// Leaves a command to this shard, for after the callback.
     pub(crate) fn tell_self(&mut self, command: C) -> Result<(), HandleError> {
         if self.own.len() >= self.own_max {
+            self.mailboxes[self.shard].count_own_refused();
             return Err(HandleError::Busy);
         }
         self.own.push_back(command);
@@ -77,5 +89,28 @@ impl<C> Desk<C> {
 
     pub(crate) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
+    }
+
+    /// The shard ends: drops what was left to it, which is the application's code.
+    pub(crate) fn lose(&mut self) -> Lost {
+        let mut lost = Lost::default();
+        let mut count = |dropped: Option<()>| {
+            lost.commands += 1;
+            lost.panics += u64::from(dropped.is_none());
+        };
+        while let Some(command) = self.own.pop_front() {
+            count(guard(|| drop(command)));
+        }
+        while let Some(answer) = self.answers.pop_front() {
+            count(guard(|| drop(answer)));
+        }
+        lost
+    }
+}
+
+impl<C> Drop for Desk<C> {
+    /// Of a shard that panics: a panic on top would abort the process.
+    fn drop(&mut self) {
+        self.lose();
     }
 }

@@ -6,11 +6,11 @@ use ringwire_proto::CloseCode;
 use super::Shard;
 use super::core::Publication;
 use super::lent::Lent;
-use super::receive::PANICKED;
 use crate::config::Overflow;
+use crate::connection::slot::Stage;
 use crate::driver::Driver;
 use crate::handler::{Gap, Handler};
-use crate::slot::Stage;
+use crate::protocol::websocket::PANICKED;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Takes what other shards have published into this tick's log.
@@ -64,7 +64,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             // A callback about another one may have ended it.
             let Some((slot, others)) = connections.lend(key) else { continue };
             let session = &mut slot.session;
-            if session.subscriptions.is_none() || session.stage != Stage::Open {
+            if session.subscriptions.is_none() || !session.is_served() {
                 continue;
             }
             session.serve_published(core);
@@ -92,7 +92,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             let publishes = std::mem::take(&mut self.core.publishes_unlogged);
             self.tell_gap(publishes);
         }
-        self.core.topics.forget_deserted();
+        // What was told of a gap may have published, and the log names topics.
+        if self.core.log.is_empty() {
+            self.core.topics.forget_deserted();
+        }
         self.links.publisher.clear_read();
         if !self.core.outbox.is_empty() {
             self.hand_out_to_others();
@@ -108,7 +111,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             // Nobody joins or leaves while no callback runs, so the places stay good.
             for place in 0..core.topics.subscribers(topic).len() {
                 let slot = core.topics.subscribers(topic)[place];
-                let session = &mut connections.tenant_mut(slot).session;
+                let session = &mut connections.tenant_mut(slot).slot.session;
                 debug_assert_eq!(session.stage, Stage::Open, "leaving is part of closing");
                 let Some(subscriptions) = &session.subscriptions else { continue };
                 if subscriptions.position <= tick.start {

@@ -1,15 +1,19 @@
 //! What the simulator looks at between two ticks: the rules of the engine, asserted.
 //! Never compiled into a server.
 
+use ringwire_proto::http::CONTINUE;
+
+use super::Shard;
 use super::core::Publication;
-use super::deadlines::request_timeout_ms;
-use super::{Shard, Surplus};
+use super::core::Surplus;
 use crate::config::{SURPLUS_MAX, SURPLUS_WAITING_MAX, TickLimits};
+use crate::connection::connections::Tenant;
+use crate::connection::deadlines::request_timeout_ms;
+use crate::connection::slot::{Marks, PeerSide, Pending, Receiving, Session, Stage, Told};
 use crate::driver::{Driver, Key};
 use crate::handler::Handler;
 use crate::metrics::Metrics;
 use crate::sim::Outstanding;
-use crate::slot::{PeerSide, Pending, Receiving, Session, Stage, Told};
 
 impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     pub(crate) fn driver(&self) -> &D {
@@ -26,6 +30,27 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.core.metrics
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = &Session<H::State>> {
+        self.connections.tenants().map(|tenant| &tenant.slot.session)
+    }
+
+    /// A publish is lost, of which the next tick tells the subscribers.
+    #[cfg(test)]
+    pub(crate) fn lose_publish(&mut self) {
+        self.core.publishes_unlogged += 1;
+    }
+
+    /// The shard's clock, and whether a command or an answer waits for it.
+    pub(crate) fn now_and_left(&self) -> (u64, bool) {
+        let has_own = self.desk.has_answers() || self.desk.own() > 0;
+        (self.core.now_ms, self.mailbox().has_commands() || has_own)
+    }
+
+    /// What `run` does when everybody is gone.
+    pub(crate) fn end(&mut self) {
+        self.finish();
     }
 
     /// The rules that hold between two ticks.
@@ -58,8 +83,8 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(self.rearm.is_empty(), "a receive was not armed again");
         let buffers_out = self.core.forward.buffers_out();
         assert_eq!(self.driver.leases(), buffers_out, "a receive buffer is where it belongs");
-        for session in self.connections.sessions() {
-            self.check_session(session);
+        for tenant in self.connections.tenants() {
+            self.check_session(tenant);
         }
         self.core.topics.check(|slot, topic, index| {
             let session = self.connections.session(slot);
@@ -68,8 +93,9 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         });
     }
 
-    fn check_session(&self, session: &Session<H::State>) {
-        let (receives, sends) = self.driver.outstanding(&session.socket);
+    fn check_session(&self, tenant: &Tenant<H::State, D::Socket>) {
+        let session = &tenant.slot.session;
+        let (receives, sends) = self.driver.outstanding(&tenant.socket);
         assert_eq!(session.receiving != Receiving::No, receives, "the flag of the receive");
         assert_eq!(session.sending, sends, "the flag of the send");
         let config = &self.core.config;
@@ -103,12 +129,15 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(topics <= config.subscriptions_max, "{topics} subscriptions");
         if session.stage == Stage::Dying {
             assert!(session.told != Told::Open, "dying and not told");
-            assert!(receives || sends || session.dirty, "dying and never freed");
+            assert!(
+                receives || sends || session.marks.contains(Marks::DIRTY),
+                "dying and never freed"
+            );
             return;
         }
-        let is_told = !matches!(session.stage, Stage::Opening | Stage::Open);
         let is_stopping = self.drain_until_ms.is_some() && session.key.slot < self.close_from;
-        assert!(is_told || !is_stopping, "served while the server stops");
+        assert!(!is_served(session.stage) || !is_stopping, "served while the server stops");
+        self.check_request(session);
         assert!(
             receives || session.peer_side == PeerSide::Ended,
             "nothing will be received any more"
@@ -116,7 +145,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(self.core.timers.is_scheduled(session.key.slot), "no deadline");
         self.check_schedule(session);
         if !session.sending && session.writes.is_waiting() {
-            assert!(session.dirty, "bytes that nobody will send");
+            assert!(session.marks.contains(Marks::DIRTY), "bytes that nobody will send");
         }
         if session.stage != Stage::Open {
             assert!(session.subscriptions.is_none(), "closing and subscribed");
@@ -127,6 +156,29 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         }
         let (unsent_shared, kept) = session.writes.shared_bytes();
         assert!(kept <= 8 * unsent_shared + 8_192, "{kept} bytes kept for {unsent_shared}");
+    }
+
+    /// One request after the other: the next one is looked at when the response is out, and nothing
+    /// is kept that no longer belongs to one.
+    fn check_request(&self, session: &Session<H::State>) {
+        let unsent = session.writes.unsent_bytes();
+        let is_out = unsent == 0 && !session.sending;
+        match session.stage {
+            Stage::Idle => assert!(is_out && session.pending.is_none(), "idle, and not done"),
+            Stage::Opening | Stage::Awaiting => {
+                assert!(
+                    unsent <= CONTINUE.len(),
+                    "a request, and {unsent} bytes before its answer"
+                );
+            }
+            Stage::Answering => assert!(!is_out, "the response is out, and nobody goes on"),
+            Stage::Open => assert_eq!(session.peer_side, PeerSide::Open, "open behind the FIN"),
+            Stage::Closing | Stage::Draining | Stage::Dying => {}
+        }
+        if let Some(Pending::Body(body)) = session.pending.as_deref() {
+            let bytes = body.bytes.len();
+            assert!(bytes <= self.core.config.body_bytes_max, "{bytes} bytes of a body");
+        }
     }
 
     /// A handshake and an end are looked at when they are due and not later. Says nothing of one that
@@ -147,10 +199,10 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         assert!(at_ms <= due_ms + 128, "due at {due_ms}, to be looked at at {at_ms}");
     }
 
-    /// The connections that are neither closed nor about to be.
+    /// The connections that nothing but a share of a tick ends while the server stops.
     pub(crate) fn served(&self) -> Vec<Key> {
         let served = |session: &&Session<_>| matches!(session.stage, Stage::Opening | Stage::Open);
-        self.connections.sessions().filter(served).map(|session| session.key).collect()
+        self.sessions().filter(served).map(|session| session.key).collect()
     }
 
     /// The rules that hold right after a tick: it did no more than its share, and nothing is overdue.
@@ -182,9 +234,11 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
     pub(crate) fn check_wait(&self) {
         let Some(until_ms) = self.drain_until_ms else { return };
         let is_over = until_ms <= self.core.now_ms;
-        for session in self.connections.sessions() {
-            let is_served = matches!(session.stage, Stage::Opening | Stage::Open);
-            assert!(!is_served, "a connection is open, and the server waits and stops");
+        for session in self.sessions() {
+            assert!(
+                !is_served(session.stage),
+                "a connection is served, and the server waits and stops"
+            );
             let is_dying = session.stage == Stage::Dying;
             assert!(is_dying || !is_over, "a connection is left, and the drain is over");
         }
@@ -196,7 +250,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
         if self.has_deadlines_left {
             return; // the next tick has its share of them
         }
-        for session in self.connections.sessions() {
+        for session in self.sessions() {
             self.check_overdue(session);
         }
     }
@@ -235,7 +289,7 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
                     // come is read, which takes up to two timeouts more with buffers as small as here.
                     check("write", 4 * config.write_timeout_ms, session.progress_ms);
                 }
-                if !session.pinged {
+                if !session.marks.contains(Marks::PINGED) {
                     check("ping", config.ping_interval_ms, session.heard_ms);
                 } else {
                     let pong_ms = config.pong_timeout_ms + config.ping_interval_ms;
@@ -247,7 +301,6 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
 
     /// The rules that hold when everybody is gone.
     pub(crate) fn check_end(&mut self) {
-        self.finish();
         assert!(self.is_finished(), "the shard has not ended: {}", self.what_is_left());
         self.check(0);
         self.core.topics.check_empty();
@@ -257,13 +310,13 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
 
     /// For whoever asks why it has not ended.
     fn what_is_left(&self) -> String {
-        let sessions = self.connections.sessions();
-        let describe = |session: &Session<H::State>| {
-            let Session { stage, receiving, sending, dirty, .. } = session;
-            let socket = &session.socket;
-            format!("{stage:?} receiving {receiving:?} sending {sending} dirty {dirty} {socket:?}")
+        let tenants = self.connections.tenants();
+        let describe = |tenant: &Tenant<H::State, D::Socket>| {
+            let Session { stage, receiving, sending, marks, .. } = &tenant.slot.session;
+            let socket = &tenant.socket;
+            format!("{stage:?} receiving {receiving:?} sending {sending} {marks:?} {socket:?}")
         };
-        let sessions: Vec<String> = sessions.map(describe).collect();
+        let sessions: Vec<String> = tenants.map(describe).collect();
         format!(
             "drain until {:?}, now {}, judged {}, {sessions:?}, accepting {:?}, {} completions wait",
             self.drain_until_ms,
@@ -272,5 +325,13 @@ impl<H: Handler, D: Driver + Outstanding> Shard<H, D> {
             self.accepting,
             self.driver.completions_waiting(),
         )
+    }
+}
+
+/// Neither closed nor about to be.
+fn is_served(stage: Stage) -> bool {
+    match stage {
+        Stage::Opening | Stage::Awaiting | Stage::Answering | Stage::Idle | Stage::Open => true,
+        Stage::Closing | Stage::Draining | Stage::Dying => false,
     }
 }

@@ -1,23 +1,25 @@
 //! What a shard lends to a callback, and the one place in which callbacks are called: each is
 //! guarded, its panic is counted, and what it leaves behind is settled.
 
-use super::{Core, Desk, guard};
+use super::core::Core;
+use super::desk::Desk;
+use super::guard::guard;
 use crate::conn::Conn;
-use crate::connections::Others;
+use crate::connection::connections::Others;
+use crate::connection::slot::Session;
 use crate::context::Context;
 use crate::driver::{Key, Socket};
 use crate::handler::Handler;
-use crate::slot::Session;
 
 /// The shard without the connection that a callback is about.
-pub(crate) struct Lent<'a, H: Handler> {
+pub(crate) struct Lent<'a, H: Handler, K> {
     pub(crate) handler: &'a mut H,
     pub(crate) core: &'a mut Core,
     pub(crate) desk: &'a mut Desk<H::Command>,
-    pub(crate) others: Others<'a, H::State>,
+    pub(crate) others: Others<'a, H::State, K>,
 }
 
-impl<H: Handler> Lent<'_, H> {
+impl<H: Handler, K: Socket> Lent<'_, H, K> {
     /// Calls a callback about an open connection; `None` if it has panicked. The caller then fails
     /// the connection ([`PANICKED`](super::receive::PANICKED)).
     #[inline]
@@ -41,7 +43,7 @@ impl<H: Handler> Lent<'_, H> {
     /// `None` if it has panicked.
     pub(crate) fn call_shard<R>(
         &mut self,
-        requesting: Option<(Key, &Socket)>,
+        requesting: Option<Key>,
         callback: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
     ) -> Option<R> {
         let (handler, mut context) = self.context(None, requesting);
@@ -53,10 +55,9 @@ impl<H: Handler> Lent<'_, H> {
     fn context<'c>(
         &'c mut self,
         current: Option<&'c mut Session<H::State>>,
-        requesting: Option<(Key, &'c Socket)>,
+        requesting: Option<Key>,
     ) -> (&'c mut H, Context<'c, H>) {
         let Self { handler, core, desk, others } = self;
-        let others = others.reborrow();
         (handler, Context { core, desk, others, current, requesting })
     }
 }

@@ -5,15 +5,18 @@ use ringwire_proto::{CloseCode, Room};
 
 use super::Shard;
 use super::lent::Lent;
-use super::receive::PANICKED;
+use crate::connection::connections::Tenant;
+use crate::connection::slot::{Marks, PeerSide, Receiving, Slot, Stage};
+use crate::driver::Socket as _;
 use crate::driver::{Driver, Errno, Key, Outbound};
 use crate::handler::Handler;
-use crate::slot::{PeerSide, Receiving, Slot, Stage};
+use crate::protocol::websocket::PANICKED;
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn on_sent(&mut self, key: Key, result: Result<u32, Errno>, outbound: Outbound) {
         let Self { driver, connections, core, .. } = self;
-        let session = &mut connections.get_mut(key).expect("a slot outlives its send").session;
+        let Tenant { slot, socket } = connections.tenant_of(key).expect("a slot outlives its send");
+        let session = &mut slot.session;
         session.sending = false;
         let bytes = match result {
             Ok(bytes) => bytes,
@@ -31,13 +34,13 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             session.writes.advance(&mut core.pool, outbound, bytes as usize)
         {
             session.sending = true;
-            session.behind = true;
-            driver.send(key, &session.socket, rest, offset);
+            session.marks.insert(Marks::BEHIND);
+            driver.send(key, socket, rest, offset);
         } else if session.writes.is_waiting() {
-            session.behind = true;
+            session.marks.insert(Marks::BEHIND);
             session.mark_dirty(core);
         } else {
-            session.behind = false;
+            session.marks.remove(Marks::BEHIND);
             match session.stage {
                 Stage::Closing => session.mark_dirty(core),
                 Stage::Answering => return self.next_request(key),
@@ -47,7 +50,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         if session.pending.is_some() {
             session.pong_if_room(core);
         }
-        if session.over_mark && session.writes.unsent_bytes() <= core.config.write_bytes_mark / 2 {
+        if session.marks.contains(Marks::OVER_MARK)
+            && session.writes.unsent_bytes() <= core.config.write_bytes_mark / 2
+        {
             self.relieve(key);
         }
     }
@@ -65,8 +70,8 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let Self { connections, handler, core, desk, .. } = self;
         let (slot, others) = connections.lend(key).expect("looked up just before");
         let session = &mut slot.session;
-        session.over_mark = false;
-        if session.stage != Stage::Open {
+        session.marks.remove(Marks::OVER_MARK);
+        if !session.is_served() {
             return;
         }
         let mut lent = Lent { handler, core, desk, others };
@@ -89,11 +94,15 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     #[inline]
     fn flush(&mut self, key: Key) {
         let Self { driver, connections, core, .. } = self;
-        let Some(slot) = connections.get_mut(key) else {
+        let Some(Tenant { slot, socket }) = connections.tenant_of(key) else {
             return;
         };
         let session = &mut slot.session;
-        session.dirty = false;
+        session.marks.remove(Marks::DIRTY);
+        if session.marks.contains(Marks::RECOUNTING) {
+            session.marks.remove(Marks::RECOUNTING);
+            session.count_progress_from_now(core, socket.unacknowledged_bytes());
+        }
         if session.stage == Stage::Dying {
             return self.release(key);
         }
@@ -105,10 +114,10 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             }
         } else if let Some(outbound) = session.writes.next_outbound() {
             session.sending = true;
-            if !session.behind {
+            if !session.marks.contains(Marks::BEHIND) {
                 session.progress_ms = core.now_ms as u32;
             }
-            driver.send(key, &session.socket, outbound, 0);
+            driver.send(key, socket, session.transport.seal(outbound), 0);
         } else {
             self.after_last_byte(key);
         }
@@ -124,22 +133,22 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     }
 
     pub(super) fn arm_receive(&mut self, key: Key) {
-        let Some(slot) = self.connections.get_mut(key) else {
+        let Some(Tenant { slot, socket }) = self.connections.tenant_of(key) else {
             return;
         };
         let Slot { incoming, session } = slot;
-        if session.long_messages && session.is_heard() {
+        if session.marks.contains(Marks::LONG_MESSAGES) && session.is_heard() {
             let room = incoming.take_room(1, &self.core.incoming_limits);
             session.receiving = if room.is_some() { Receiving::Filling } else { Receiving::Once };
             return match room {
                 Some(Room { buffer, bytes }) => {
-                    self.driver.receive_into(key, &session.socket, buffer, bytes);
+                    self.driver.receive_into(key, socket, buffer, bytes);
                 }
-                None => self.driver.arm_receive_once(key, &session.socket),
+                None => self.driver.arm_receive_once(key, socket),
             };
         }
         session.receiving = Receiving::Multishot;
-        self.driver.arm_receive(key, &session.socket);
+        self.driver.arm_receive(key, socket);
     }
 
     /// A receive has ended: it is armed again when the tick ends, unless the peer's FIN has

@@ -3,23 +3,17 @@
 //! `Retry-After` to an upgrade. Few are served at once, each for a short time; the others wait in
 //! the kernel's backlog.
 
-use ringwire_proto::{CloseCode, Response};
+use ringwire_proto::CloseCode;
 
 use super::Shard;
-use crate::config::{RETRY_AFTER_S, SURPLUS_MAX, SURPLUS_TIMEOUT_MS, SURPLUS_WAITING_MAX};
-use crate::driver::{Driver, Key, Socket};
+use super::core::Surplus;
+use crate::config::{SURPLUS_MAX, SURPLUS_TIMEOUT_MS, SURPLUS_WAITING_MAX};
+use crate::connection::slot::Slot;
+use crate::driver::{Driver, Key};
 use crate::handler::Handler;
-use crate::slot::Slot;
-
-/// A connection in a slot beyond the limits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Surplus {
-    pub(crate) key: Key,
-    pub(crate) until_ms: u64,
-}
 
 impl<H: Handler, D: Driver> Shard<H, D> {
-    pub(super) fn admit(&mut self, socket: Socket) {
+    pub(super) fn admit(&mut self, socket: D::Socket) {
         if self.drain_until_ms.is_some() {
             self.core.metrics.connections_refused += 1;
             return self.driver.close(socket);
@@ -57,7 +51,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
         let socket = self.waiting.pop_front().expect("looked at by the caller");
         self.core.metrics.connections_now += 1;
         let core = &mut self.core;
-        let key = self.connections.insert(|key| Slot::new(key, socket, core));
+        let key = self.connections.insert(socket, |key| Slot::new(key, core));
         let deadline = core.now_ms + u64::from(core.config.handshake_timeout_ms);
         core.timers.schedule(key.slot, deadline);
         self.arm_receive(key);
@@ -139,10 +133,4 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             );
         }
     }
-}
-
-/// What an upgrade beyond the limits is answered with (RFC 9110 §15.6.4, §10.2.3).
-pub(super) fn try_again_later() -> Response {
-    let response = Response::new(503).header("Retry-After", RETRY_AFTER_S);
-    response.expect("a header that may be sent")
 }

@@ -3,49 +3,18 @@
 
 use ringwire_proto::{Method, Request, Response};
 
-use super::http::{reply, respond};
+use super::Shard;
+use super::core::Core;
+use super::core::drop_guarded;
 use super::lent::Lent;
-use super::opening::{decide_upgrade, drop_guarded, open_and_take};
-use super::receive::Failure;
-use super::{Core, Shard};
 use crate::config::RETRY_AFTER_S;
-use crate::driver::{Driver, Key};
-use crate::handler::Handler;
-use crate::slot::{Awaiting, PeerSide, Pending, Session, Slot, Stage};
+use crate::connection::slot::{Awaiting, PeerSide, Pending, Session, Slot, Stage};
+use crate::driver::{Driver, Key, Socket};
+use crate::handler::{Answer, Handler, Upgrade};
+use crate::protocol::handshake::{decide_upgrade, open_and_take};
+use crate::protocol::response::{reply, respond};
+use crate::protocol::websocket::Failure;
 use crate::ticket::{Place, Verdict};
-
-/// The callback has taken a ticket: the connection waits for its answer.
-pub(super) fn await_answer<S>(
-    core: &mut Core,
-    session: &mut Session<S>,
-    serial: u32,
-    head: &[u8],
-    rest: &[u8],
-) {
-    session.stage = Stage::Awaiting;
-    session.since_ms = core.now_ms as u32;
-    let awaiting = Awaiting { serial, head: head.to_vec(), early: rest.to_vec() };
-    session.pending = Some(Box::new(Pending::Awaiting(awaiting)));
-    let deadline = core.now_ms + u64::from(core.config.ticket_timeout_ms);
-    core.timers.schedule_no_later(session.key.slot, deadline);
-}
-
-/// Keeps what comes before the answer, or before it is out; `false` if it is too much.
-pub(super) fn take_early<S>(core: &Core, session: &mut Session<S>, input: &[u8]) -> bool {
-    let pending = session.pending.get_or_insert_with(|| Box::new(Pending::Early(Vec::new())));
-    let early = match &mut **pending {
-        Pending::Awaiting(awaiting) => &mut awaiting.early,
-        Pending::Early(early) => early,
-        Pending::Head(_) | Pending::Body(_) | Pending::Pong(_) => {
-            unreachable!("a request that is being answered is whole")
-        }
-    };
-    let fits = early.len() + input.len() <= core.config.early_bytes_max;
-    if fits {
-        early.extend_from_slice(input);
-    }
-    fits
-}
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Answers what a ticket stands for, if it still does.
@@ -99,8 +68,8 @@ fn is_head(core: &Core, head: &[u8]) -> bool {
     Request::parse(head, &core.head_limits).is_ok_and(|request| request.method() == Method::Head)
 }
 
-fn conclude<H: Handler>(
-    lent: &mut Lent<'_, H>,
+fn conclude<H: Handler, K: Socket>(
+    lent: &mut Lent<'_, H, K>,
     slot: &mut Slot<H::State>,
     verdict: Verdict<H::State>,
 ) -> Failure {
@@ -114,6 +83,11 @@ fn conclude<H: Handler>(
         (Verdict::Upgrade(upgrade), Some(offer)) if session.peer_side == PeerSide::Open => {
             decide_upgrade(lent.core, session, &request, &offer, upgrade);
             return open_and_take(lent, slot, &mut early);
+        }
+        // Who has sent FIN still reads.
+        (Verdict::Upgrade(Upgrade { answer: Answer::Refuse(response) }), Some(_)) => {
+            lent.core.metrics.handshakes_refused += 1;
+            respond(lent.core, session, &response, head_only);
         }
         (Verdict::Upgrade(upgrade), offer) => {
             drop_guarded(lent.core, upgrade);

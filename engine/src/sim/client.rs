@@ -1,13 +1,16 @@
 //! The clients of a simulated world: `ringwire-proto` in the client role, with manners drawn
 //! per client, and bytes no client should send.
 
+mod answers;
+mod plain;
 mod speech;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use ringwire_proto::{Connection, Event, IncomingLimits, Message, check_response, client_request};
+use ringwire_proto::{Connection, Event, IncomingLimits, Message};
 
+use self::plain::Plain;
 use super::dice::Dice;
 use super::kernel::Kernel;
 use super::label::ClientNumber;
@@ -69,16 +72,11 @@ pub(super) struct Client {
     behind_since_ms: Option<u64>,
     /// When it last wrote anything.
     wrote_ms: u64,
-    /// When its request was all written.
-    request_ms: Option<u64>,
     stage: Stage,
     connection: Connection<MaskKeys>,
     /// Made and not yet written.
     out: Vec<u8>,
-    /// Bytes at its start that are the request.
-    request_bytes_left: usize,
-    /// Read of the response head so far.
-    head: Vec<u8>,
+    plain: Plain,
     is_upgraded: bool,
     messages: u64,
     /// The newest ping, by the number in its payload, and the newest pong.
@@ -119,12 +117,10 @@ impl Client {
             reads: VecDeque::new(),
             behind_since_ms: Some(kernel.now_ms.get()),
             wrote_ms: kernel.now_ms.get(),
-            request_ms: None,
             stage: Stage::Opening,
             connection: Connection::client(|| [0x5A, 0x01, 0xF0, 0x33]),
             out: Vec::new(),
-            request_bytes_left: 0,
-            head: Vec::new(),
+            plain: Plain::draw(dice, dice.chance(model.borrow().habits.plain)),
             is_upgraded: false,
             messages: 0,
             pinged: 0,
@@ -134,18 +130,13 @@ impl Client {
             excused: manners != Manners::Polite,
         };
         let mut client = client;
-        let target = if client.is_refused { "/nothing".into() } else { format!("/{number}") };
-        client_request(&mut client.out, "sim", &target, KEY, &[], &[]).expect("a valid request");
-        if manners == Manners::Hostile && dice.chance(20) {
+        client.ask_first();
+        if manners == Manners::Hostile && !client.out.is_empty() && dice.chance(20) {
             // Not in the target: that is another client's name.
             let first_line = client.out.iter().position(|&byte| byte == b'\n').unwrap_or(0);
-            let at = dice.between(first_line, client.out.len() - 1);
+            let head = client.out.windows(4).position(|four| four == b"\r\n\r\n");
+            let at = dice.between(first_line, head.map_or(client.out.len() - 1, |at| at + 3));
             client.out[at] ^= 1 << dice.below(8);
-        }
-        client.request_bytes_left = client.out.len();
-        // Frames may come right behind the request.
-        if dice.chance(30) {
-            client.command();
         }
         (client, wire)
     }
@@ -184,14 +175,6 @@ impl Client {
             _ if self.dice.chance(2) => self.leave(),
             _ => {}
         }
-    }
-
-    /// Says something, and does not listen.
-    pub(super) fn speak_up(&mut self) {
-        self.note_network();
-        self.speak();
-        let out = std::mem::take(&mut self.out);
-        self.put(&out);
     }
 
     /// Everything it still has to write and to read.
@@ -240,15 +223,13 @@ impl Client {
 
     fn put(&mut self, bytes: &[u8]) {
         let now_ms = self.kernel.now_ms.get();
-        self.request_bytes_left = self.request_bytes_left.saturating_sub(bytes.len());
-        if self.request_bytes_left == 0 {
-            self.request_ms.get_or_insert(now_ms);
-        }
         let mut wire = self.wire.borrow_mut();
         if self.stage != Stage::Gone && !wire.server_closed && !wire.client_fin {
             wire.arrive(now_ms, bytes);
-            if !bytes.is_empty() {
+            if !bytes.is_empty() && !wire.server_shut {
                 self.wrote_ms = now_ms;
+                drop(wire);
+                self.note_written(bytes.len(), now_ms);
             }
         }
     }
@@ -282,7 +263,8 @@ impl Client {
         self.reads.iter_mut().for_each(|(read_ms, _)| *read_ms += ms);
         let mut wire = self.wire.borrow_mut();
         wire.accepted_ms = wire.accepted_ms.map(|accepted_ms| accepted_ms + ms);
-        self.request_ms = self.request_ms.map(|request_ms| request_ms + ms);
+        drop(wire);
+        self.plain.skip_time(ms);
     }
 
     /// Whether it has read so much of late that it cannot be taken for gone.
@@ -314,13 +296,6 @@ impl Client {
         self.excused || (reason == "idle timeout" && silent_ms >= idle_timeout_ms)
     }
 
-    /// Whether its request came too late.
-    fn is_request_late(&self) -> bool {
-        let accepted_ms = self.wire.borrow().accepted_ms;
-        let due_ms = accepted_ms.map(|accepted_ms| accepted_ms + HANDSHAKE_TIMEOUT_MS);
-        self.request_ms.zip(due_ms).is_none_or(|(request_ms, due_ms)| request_ms >= due_ms)
-    }
-
     fn read(&mut self) {
         if self.manners == Manners::Slow && self.dice.chance(90) {
             return;
@@ -344,29 +319,8 @@ impl Client {
             return;
         }
         if !self.is_upgraded {
-            self.head.append(&mut bytes);
-            let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else {
-                return;
-            };
-            bytes = self.head.split_off(end + 4);
-            let head = std::mem::take(&mut self.head);
-            if check_response(&head, KEY, &[]).is_err() {
-                let is_late = head.starts_with(b"HTTP/1.1 408 ") && self.is_request_late();
-                let is_right = self.is_refused && head.starts_with(b"HTTP/1.1 404 ");
-                // Beyond `connections_max`.
-                let is_surplus = head.starts_with(b"HTTP/1.1 503 ");
-                self.is_refused |= is_surplus;
-                let is_polite = self.manners == Manners::Polite;
-                assert!(
-                    is_late || is_right || is_surplus || !is_polite,
-                    "a valid request was refused"
-                );
-                self.wire.borrow_mut().client_fin = true;
-                self.stage = Stage::Leaving;
-                return;
-            }
-            let is_late = self.is_request_late() && self.request_ms.is_none();
-            assert!(!is_late, "a request was answered that was not all there");
+            let Some(frames) = self.take_responses(&bytes) else { return };
+            bytes = frames;
             self.is_upgraded = true;
             if self.stage == Stage::Opening {
                 self.stage = Stage::Open;
@@ -399,20 +353,26 @@ impl Client {
 
     /// Sees the server's FIN or reset.
     fn note_end(&mut self) {
-        let mut wire = self.wire.borrow_mut();
         if self.stage == Stage::Gone {
             return;
         }
-        // A connection may be refused before its handshake: the server is full or stops.
-        let may_end = self.excused || self.is_refused || self.stage == Stage::Opening;
+        let may_end = self.excused
+            || self.model.borrow().is_terminated(self.number)
+            || match self.is_upgraded {
+                true => self.plain.has_ended,
+                false => self.may_end_plainly(),
+            };
+        let mut wire = self.wire.borrow_mut();
         if wire.server_reset {
+            let may_end = may_end && (!self.plain.is_over || self.excused);
             assert!(may_end, "client {}: reset instead of a proper end", self.number);
             self.stage = Stage::Gone;
         } else if wire.server_fin && wire.to_client.is_empty() {
             assert!(
                 self.close_seen || may_end,
-                "client {}: the connection ended without a Close frame",
-                self.number
+                "client {}: the connection ended without a Close frame; {}",
+                self.number,
+                self.plain
             );
             wire.client_fin = true;
             self.stage = Stage::Gone;

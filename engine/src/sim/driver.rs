@@ -8,21 +8,19 @@ mod readiness;
 mod socket;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::SystemTime;
 
 pub(super) use self::readiness::Order;
 use self::readiness::Readiness;
 pub(crate) use self::socket::SimSocket;
-use self::socket::{Manner, OpenSocket, Send, number_of, simulated};
+use self::socket::{Manner, OpenSocket, Send};
 use super::dice::Dice;
 use super::kernel::Kernel;
 use super::wire::{Faults, SharedWire};
 use crate::config::TickLimits;
-use crate::driver::{
-    Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Outbound, Socket, Wait,
-};
+use crate::driver::{Completion, Driver, Errno, Key, Lease, Mark, Outbound, Wait};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
@@ -56,7 +54,7 @@ pub(super) struct SimDriver {
     places: Vec<Place>,
     provided: VecDeque<u16>,
     /// Completed and not handed out yet, each with the time at which it was.
-    waiting: VecDeque<(u64, Completion)>,
+    waiting: VecDeque<(u64, Completion<SimSocket>)>,
     /// How many of them have been, ever.
     completions_handed_out: u64,
     /// With the order of epoll only.
@@ -131,13 +129,13 @@ impl SimDriver {
         }
     }
 
-    fn open(&mut self, wire: SharedWire) -> Socket {
+    fn open(&mut self, wire: SharedWire) -> SimSocket {
         let number = self.next_socket;
         self.next_socket += 1;
         wire.borrow_mut().accepted_ms = Some(self.kernel.now_ms.get());
         self.sockets.insert(number, OpenSocket::new(&wire));
         let kernel = Rc::clone(&self.kernel);
-        Socket(Descriptor::Simulated(SimSocket { number, wire, kernel }))
+        SimSocket { number, wire, kernel }
     }
 
     fn arm_accept_as(&mut self, accept: Accept) {
@@ -154,12 +152,18 @@ impl SimDriver {
         }
     }
 
-    fn open_socket(&mut self, socket: &Socket) -> &mut OpenSocket {
-        self.sockets.get_mut(&number_of(socket)).expect("the shard names an open socket")
+    fn open_socket(&mut self, socket: &SimSocket) -> &mut OpenSocket {
+        self.sockets.get_mut(&socket.number).expect("the shard names an open socket")
     }
 }
 
 impl Driver for SimDriver {
+    type Socket = SimSocket;
+
+    fn adopt(&mut self, _descriptor: OwnedFd) -> Option<SimSocket> {
+        None
+    }
+
     fn arm_accept(&mut self, _listener: usize) {
         self.arm_accept_as(Accept::Multishot);
     }
@@ -185,8 +189,8 @@ impl Driver for SimDriver {
         }
     }
 
-    fn arm_receive(&mut self, key: Key, socket: &Socket) {
-        let number = number_of(socket);
+    fn arm_receive(&mut self, key: Key, socket: &SimSocket) {
+        let number = socket.number;
         let socket = self.open_socket(socket);
         assert_eq!(socket.receive, None, "a receive armed twice");
         assert!(!socket.receive_ends, "a receive armed before its last completion");
@@ -195,12 +199,12 @@ impl Driver for SimDriver {
         self.queue_socket(number);
     }
 
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive_once(&mut self, key: Key, socket: &SimSocket) {
         self.arm_receive(key, socket);
         self.open_socket(socket).manner = Manner::Once;
     }
 
-    fn end_receive(&mut self, key: Key, socket: &Socket) {
+    fn end_receive(&mut self, key: Key, socket: &SimSocket) {
         let is_at_once = self.readiness.is_some();
         let socket = self.open_socket(socket);
         // It may have ended by itself meanwhile.
@@ -214,13 +218,13 @@ impl Driver for SimDriver {
         }
     }
 
-    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize) {
+    fn receive_into(&mut self, key: Key, socket: &SimSocket, buffer: Vec<u8>, bytes: usize) {
         assert!(bytes > 0 && buffer.capacity() - buffer.len() >= bytes, "no room");
         self.arm_receive(key, socket);
         self.open_socket(socket).manner = Manner::Into { buffer, bytes };
     }
 
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+    fn send(&mut self, key: Key, socket: &SimSocket, outbound: Outbound, offset: usize) {
         assert!(offset < outbound.bytes(), "a send of nothing");
         if let Outbound::Received(received) = &outbound {
             let place = &mut self.places[received.lease.buffer as usize];
@@ -240,7 +244,7 @@ impl Driver for SimDriver {
         if offset == 0 && self.strikes(self.faults().writable_late) {
             not_before_ms += self.dice.between(1, WRITABLE_LATE_MS_MAX) as u64;
         }
-        let number = number_of(socket);
+        let number = socket.number;
         let socket = self.open_socket(socket);
         assert!(socket.send.is_none() && !socket.send_ends, "two sends in flight");
         if offset == 0 {
@@ -253,23 +257,31 @@ impl Driver for SimDriver {
         }
     }
 
-    fn shut_down(&mut self, socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, socket: &SimSocket) {
         self.shut_downs += 1;
+        let is_readiness = self.readiness.is_some();
         let socket = self.open_socket(socket);
         socket.is_shut_down = true;
+        // As the driver on io_uring does where there is something unread.
+        if !is_readiness
+            && socket.has_unread()
+            && let Manner::Multishot { is_cancelled } = &mut socket.manner
+        {
+            *is_cancelled = true;
+        }
         // FIN goes out behind what the kernel has taken.
         let mut wire = socket.wire.borrow_mut();
         (wire.server_fin, wire.server_shut) = (true, true);
     }
 
-    fn shut_down_write(&mut self, socket: &Socket) {
+    fn shut_down_write(&mut self, socket: &SimSocket) {
         let socket = self.open_socket(socket);
         assert!(socket.send.is_none() && !socket.send_ends, "FIN overtakes a send");
         socket.wire.borrow_mut().server_fin = true;
     }
 
-    fn close(&mut self, socket: Socket) {
-        let open = self.sockets.remove(&number_of(&socket)).expect("a socket is closed once");
+    fn close(&mut self, socket: SimSocket) {
+        let open = self.sockets.remove(&socket.number).expect("a socket is closed once");
         assert_eq!(open.receive, None, "closed under a receive");
         assert!(
             open.send.is_none() && !open.receive_ends && !open.send_ends,
@@ -308,7 +320,7 @@ impl Driver for SimDriver {
         }
     }
 
-    fn tick(&mut self, _wait: Wait, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, _wait: Wait, completions: &mut Vec<Completion<SimSocket>>) {
         self.submit();
         (self.sends, self.shut_downs) = (0, 0);
         self.kernel.looks.set(0);
@@ -358,18 +370,6 @@ impl Driver for SimDriver {
 
     fn trim(&mut self) {}
 
-    fn unread_bytes(socket: &Socket) -> u32 {
-        let socket = simulated(socket);
-        let mut wire = socket.wire.borrow_mut();
-        wire.asked_ms.get_or_insert(socket.kernel.now_ms.get());
-        socket.kernel.looks.set(socket.kernel.looks.get() + 1);
-        wire.to_server.len() as u32
-    }
-
-    fn unacknowledged_bytes(socket: &Socket) -> u32 {
-        simulated(socket).wire.borrow().to_client.len() as u32
-    }
-
     fn now_ms(&self) -> u64 {
         self.kernel.now_ms.get()
     }
@@ -377,9 +377,5 @@ impl Driver for SimDriver {
     fn system_time() -> SystemTime {
         // The same in every run.
         SystemTime::UNIX_EPOCH
-    }
-
-    fn peer_addr(_socket: &Socket) -> Option<SocketAddr> {
-        None
     }
 }

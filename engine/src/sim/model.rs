@@ -1,25 +1,28 @@
 //! What ought to happen, kept beside what does: a handler that notes everything it is told
 //! and everything it queues, and the check of everything that arrives.
 
-/// Tells the story of a run on standard error, where `RINGWIRE_SIM_TRACE` is set.
-macro_rules! trace {
-    ($($words:tt)*) => {
-        if std::env::var_os("RINGWIRE_SIM_TRACE").is_some() {
-            eprintln!($($words)*);
-        }
-    };
-}
-
+mod clocks;
+mod deeds;
+pub(super) mod errands;
 mod handler;
+pub(super) mod tickets;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringwire_proto::CloseCode;
 
+use self::clocks::Clocks;
+use self::errands::{Errand, Errands};
+use self::tickets::{Held, Requests};
+use super::habits::Habits;
 use super::label::{ClientNumber, FOREIGN, Label, Sender, To};
+use crate::config::{Config, Overflow};
 use crate::conn::ConnId;
+use crate::shard::mailbox::Mailbox;
 
 /// What is to become of a message from afar.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,9 @@ pub(super) struct Tenant {
     is_closing: bool,
     /// Another thread has.
     pub(super) may_be_closing: bool,
+    /// A callback of its own shard has cut it off, or any has.
+    is_terminated: bool,
+    pub(super) may_be_terminated: bool,
     owes_drain: bool,
     /// Something may be queued for it whose sender is not told how full it is: a publish, or
     /// what another thread sends.
@@ -76,6 +82,11 @@ impl Tenant {
         }
     }
 
+    /// Told of the open, and nobody has ended it.
+    fn is_served(&self) -> bool {
+        self.is_open && !self.is_closing && !self.may_be_terminated
+    }
+
     /// What has not come from afar, of those with such a fate.
     fn left_from_afar(&self, fate: Fate) -> impl Iterator<Item = &String> {
         let left = self.due_from_afar.values().flatten();
@@ -89,8 +100,32 @@ impl Tenant {
     }
 }
 
-#[derive(Default)]
+/// Which client a connection belongs to.
+pub(super) struct State {
+    client: ClientNumber,
+    /// Counts the states there are.
+    _live: Arc<()>,
+}
+
 pub(super) struct Model {
+    pub(super) config: Config,
+    pub(super) habits: Habits,
+    pub(super) mailboxes: Option<Arc<[Mailbox<Errand>]>>,
+    pub(super) errands: Errands,
+    pub(super) clocks: Clocks,
+    pub(super) requests: Requests,
+    /// Tickets that nobody has answered yet.
+    pub(super) held: Vec<Held>,
+    /// By shard: calls of `on_start` and `on_stop`, whether it has ended, and its clock.
+    pub(super) starts: Vec<u32>,
+    pub(super) stops: Vec<u32>,
+    pub(super) ended: Vec<bool>,
+    pub(super) now_ms: Vec<u64>,
+    /// Ticks of any shard so far.
+    pub(super) tick: u64,
+    /// Callbacks do only what they must.
+    pub(super) is_quiet: bool,
+    pub(super) live: Arc<()>,
     pub(super) tenants: BTreeMap<ClientNumber, Tenant>,
     /// Messages that were due and have not come, where the run drops instead of closing.
     pub(super) missed: u64,
@@ -110,7 +145,6 @@ pub(super) struct Model {
     pub(super) has_dropped: bool,
     /// The server stops: it closes whom it likes.
     pub(super) is_stopping: bool,
-    pub(super) write_bytes_max: usize,
     pub(super) overflow_closes: bool,
     pub(super) published: u64,
     pub(super) opens: u64,
@@ -126,6 +160,57 @@ pub(super) use handler::ModelHandler;
 pub(super) type SharedModel = Rc<RefCell<Model>>;
 
 impl Model {
+    pub(super) fn new(config: Config, habits: Habits, shards: usize) -> Self {
+        Self {
+            overflow_closes: config.overflow == Overflow::Close,
+            config,
+            habits,
+            mailboxes: None,
+            errands: Errands::new(shards),
+            clocks: Clocks::new(shards),
+            requests: Requests::default(),
+            held: Vec::new(),
+            starts: vec![0; shards],
+            stops: vec![0; shards],
+            ended: vec![false; shards],
+            now_ms: vec![0; shards],
+            tick: 0,
+            is_quiet: false,
+            live: Arc::default(),
+            tenants: BTreeMap::new(),
+            missed: 0,
+            sends_dropped: 0,
+            timed_out: Vec::new(),
+            gap_publishes_max: 0,
+            failures: 0,
+            cut_offs: 0,
+            panics: 0,
+            has_dropped: false,
+            is_stopping: false,
+            published: 0,
+            opens: 0,
+            closes: 0,
+            heard: 0,
+            delivered: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    /// Whether a connection may be closing or about to be cut off, and its handler not told: by
+    /// another thread or shard, or because the server stops.
+    fn may_be_closing(&self, tenant: &Tenant) -> bool {
+        let Tenant { may_be_closing, is_terminated, may_be_terminated, .. } = *tenant;
+        may_be_closing || self.stops[tenant.shard] > 0 || (may_be_terminated && !is_terminated)
+    }
+
+    /// A shard is about to tick.
+    pub(super) fn begin_tick(&mut self) {
+        self.tick += 1;
+        (self.failures, self.cut_offs) = (0, 0);
+        (self.errands.boxed_in_tick, self.errands.own_in_tick) = (0, 0);
+        self.clocks.fired_in_tick = 0;
+    }
+
     fn violate(&mut self, what: String) {
         self.violations.push(what);
     }
@@ -161,6 +246,34 @@ impl Model {
         }
     }
 
+    /// Whether a frame was queued exactly if there was room for it: behind others only within the
+    /// limit, alone always.
+    fn check_unsent(
+        &mut self,
+        client: ClientNumber,
+        unsent: usize,
+        is_queued: bool,
+        frame_bytes: usize,
+    ) {
+        let (write_bytes_max, overflow_closes) =
+            (self.config.write_bytes_max, self.overflow_closes);
+        let tenant = self.tenants.entry(client).or_default();
+        let is_right = if is_queued {
+            unsent == frame_bytes || unsent <= write_bytes_max
+        } else {
+            let may_be_closing = tenant.is_closing
+                || tenant.may_be_terminated
+                || (overflow_closes && tenant.may_have_overflowed);
+            may_be_closing || (unsent > 0 && unsent + frame_bytes > write_bytes_max)
+        };
+        tenant.may_have_overflowed |= !is_queued;
+        if !is_right {
+            self.violate(format!(
+                "client {client}: {frame_bytes} bytes, queued {is_queued}, {unsent} unsent"
+            ));
+        }
+    }
+
     /// What another thread is about to publish. Nobody knows on which shard, or when, but what
     /// goes to one topic stays in order.
     pub(super) fn foreign_publish(&mut self, topic: &str) -> String {
@@ -177,7 +290,7 @@ impl Model {
         let label = Label::of(payload).expect("one of the model's own");
         for (&client, tenant) in &mut self.tenants {
             let is_meant = match label.to {
-                To::Client(to) => to == client && tenant.is_open && !tenant.is_closing,
+                To::Client(to) => to == client && tenant.is_served(),
                 To::Topic(topic) => tenant.topics.iter().any(|&now| topic.chars().eq([now])),
             };
             if is_meant {
@@ -228,6 +341,7 @@ impl Model {
         let is_excused = !self.overflow_closes
             || self.is_stopping
             || tenant.may_be_closing
+            || tenant.may_be_terminated
             || may_have_overflowed
             || code == CloseCode::TRY_AGAIN_LATER;
         if !is_excused {
@@ -241,9 +355,27 @@ impl Model {
         self.tenants.get(&client).is_some_and(|tenant| tenant.owes_drain)
     }
 
+    /// Whether a callback has cut a client off, or has asked for it.
+    pub(super) fn is_terminated(&self, client: ClientNumber) -> bool {
+        self.tenants.get(&client).is_some_and(|tenant| tenant.may_be_terminated)
+    }
+
+    /// Another thread has asked for it.
+    pub(super) fn note_terminating(&mut self, client: ClientNumber) {
+        self.tenants.get_mut(&client).expect("named just before").may_be_terminated = true;
+    }
+
+    /// A client that was cut off and is still there.
+    pub(super) fn terminated_and_open(&self) -> Option<ClientNumber> {
+        let mut tenants = self.tenants.iter();
+        tenants.find_map(|(&client, tenant)| {
+            (tenant.is_open && tenant.may_be_terminated).then_some(client)
+        })
+    }
+
     /// Whether a client has a connection that is open, and not about to be closed.
     pub(super) fn serves(&self, client: ClientNumber) -> bool {
-        self.tenants.get(&client).is_some_and(|tenant| tenant.is_open && !tenant.is_closing)
+        self.tenants.get(&client).is_some_and(Tenant::is_served)
     }
 
     /// How many messages were missed by clients that have received others behind them.

@@ -117,7 +117,7 @@ impl Faults {
             broken: percent(&[1, 3]),
             hand_out_late: percent(&[60, 90]),
             reset: percent(&[1, 4]),
-            clock_jump: percent(&[1, 5]),
+            clock_jump: percent(&[3, 10]),
             hostile: percent(&[10, 40]),
             stuck_shard: percent(&[2, 5]),
         }

@@ -1,23 +1,29 @@
 //! One world: its shards and clients, the order in which they are stepped, and the checks.
 
+mod limits;
+mod outside;
 mod rest;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::client::{Client, HANDSHAKE_TIMEOUT_MS, Manners};
+use self::limits::{IDLE_TIMEOUT_MS, draw_config};
+use self::outside::Sender;
+use super::client::{Client, Manners};
 use super::dice::Dice;
 use super::driver::{Order, SimDriver};
+use super::habits::Habits;
 use super::kernel::Kernel;
+use super::model::errands::Errand;
 use super::model::{Model, ModelHandler, SharedModel};
 use super::wire::{Faults, SharedWire};
-use crate::config::{Config, Overflow, TickLimits};
+use crate::config::TickLimits;
 use crate::driver::Wait;
 use crate::handle::Handle;
-use crate::mailbox::Mailbox;
-use crate::server::{join_shards, make_mailboxes};
+use crate::server::joining::{join_shards, make_mailboxes};
 use crate::shard::Shard;
+use crate::shard::mailbox::Mailbox;
 
 /// What happened in a run, for reports and to see that something did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +37,12 @@ pub struct Outcome {
     pub heard: u64,
     /// Messages clients received.
     pub delivered: u64,
+    /// Requests that clients have an answer to, upgrades included.
+    pub answered: u64,
+    /// Commands carried out.
+    pub obeyed: u64,
+    /// Times that a timer of the application has fired.
+    pub fired: u64,
     /// Faults that struck.
     pub faults: u64,
 }
@@ -42,6 +54,9 @@ impl Outcome {
         self.opens += other.opens;
         self.heard += other.heard;
         self.delivered += other.delivered;
+        self.answered += other.answered;
+        self.obeyed += other.obeyed;
+        self.fired += other.fired;
         self.faults += other.faults;
     }
 }
@@ -63,13 +78,17 @@ pub(super) struct World {
     sleeps: Vec<Sleep>,
     /// What each shard that sleeps has asked for.
     waits: Vec<Wait>,
-    mailboxes: Arc<[Mailbox<()>]>,
-    handle: Handle,
+    mailboxes: Arc<[Mailbox<Errand>]>,
+    handle: Handle<Errand>,
+    /// Tasks of other threads that wait.
+    senders: Vec<Sender>,
     clients: Vec<Client>,
     wires: Vec<SharedWire>,
     clients_max: usize,
     limits: TickLimits,
     steps: u64,
+    /// Commands that were left when their shard ended.
+    lost_min: u64,
     /// A shard that is not scheduled until then.
     stuck: Option<(usize, u64)>,
 }
@@ -81,7 +100,6 @@ const JUMP_MS: u64 = 9_000;
 const STAND_STILL_MS: u64 = 9_000;
 /// Below the shortest deadline of a run (1,000 ms) by what a frame may take on its way to a client.
 const DEADLINE_MS_MIN: u64 = 700;
-const IDLE_TIMEOUT_MS: u64 = 6_000;
 
 impl World {
     pub(super) fn new(dice: Dice) -> Self {
@@ -90,13 +108,10 @@ impl World {
         // Near the wrap-around of the 32-bit times in some runs.
         let now_ms = *dice.pick(&[1_000, u64::from(u32::MAX) - 3_000]);
         let kernel = Rc::new(Kernel::new(now_ms, Faults::draw(&dice), shards));
-        let overflow_closes = config.overflow == Overflow::Close;
-        let model = Rc::new(RefCell::new(Model {
-            write_bytes_max: config.write_bytes_max,
-            overflow_closes,
-            ..Model::default()
-        }));
+        let model = Model::new(config.clone(), Habits::draw(&dice), shards);
+        let model = Rc::new(RefCell::new(model));
         let mailboxes = make_mailboxes(shards, &config).expect("an eventfd");
+        model.borrow_mut().mailboxes = Some(Arc::clone(&mailboxes));
         let links = join_shards(&mailboxes, &config);
         let limits = TickLimits {
             sends_max: *dice.pick(&[2, 512]),
@@ -111,7 +126,12 @@ impl World {
             .map(|links| {
                 let kernel = Rc::clone(&kernel);
                 let driver = SimDriver::new(kernel, dice.clone(), links.shard, limits, order);
-                let handler = ModelHandler { model: Rc::clone(&model), shard: links.shard };
+                let handler = ModelHandler {
+                    model: Rc::clone(&model),
+                    shard: links.shard,
+                    dice: dice.clone(),
+                    is_obeying_own: false,
+                };
                 let mut shard = Shard::new(driver, handler, &config, links);
                 shard.set_tick_limits(limits);
                 shard.start();
@@ -128,11 +148,13 @@ impl World {
             model,
             shards,
             mailboxes,
+            senders: Vec::new(),
             clients: Vec::new(),
             wires: Vec::new(),
             clients_max,
             limits,
             steps: 0,
+            lost_min: 0,
             stuck: None,
         }
     }
@@ -150,6 +172,9 @@ impl World {
             opens: model.opens,
             heard: model.heard,
             delivered: model.delivered,
+            answered: model.requests.answered,
+            obeyed: model.errands.obeyed,
+            fired: model.clocks.fired,
             faults: self.kernel.strikes.get(),
         }
     }
@@ -161,9 +186,10 @@ impl World {
             0..=46 => self.step_client(),
             47..=91 => self.step_shard(),
             92..=95 => self.pass_time(self.dice.between(1, 15) as u64),
-            96 | 97 => self.command(),
+            96 | 97 => self.go_outside(),
             _ => self.misfortune(),
         }
+        self.go_on_sending();
         self.check();
     }
 
@@ -205,6 +231,9 @@ impl World {
 
     /// Ticks a shard unless it sleeps and nothing would wake it.
     fn tick(&mut self, shard: usize) {
+        if self.model.borrow().ended[shard] {
+            return;
+        }
         let mut wait = Wait::No;
         let now_ms = self.kernel.now_ms.get();
         let is_runnable = match self.sleeps[shard] {
@@ -221,17 +250,33 @@ impl World {
         if !is_runnable {
             return;
         }
-        {
-            let mut model = self.model.borrow_mut();
-            (model.failures, model.cut_offs) = (0, 0);
-        }
+        self.model.borrow_mut().begin_tick();
         let served_before = self.shards[shard].served();
         self.shards[shard].tick_after(wait);
+        self.note_wakes();
         self.shards[shard].check_tick(&served_before);
-        let Model { failures, cut_offs, .. } = *self.model.borrow();
-        assert!(failures <= self.limits.endings_max, "{failures} connections failed in one tick");
-        assert!(cut_offs <= self.limits.endings_max, "{cut_offs} connections cut off in one tick");
+        self.check_shares(shard);
         self.sleeps[shard] = Sleep::Deciding;
+    }
+
+    /// A tick did no more than its share of anything, and what was due that the share left room for.
+    fn check_shares(&self, shard: usize) {
+        let TickLimits { endings_max, taken_max, .. } = self.limits;
+        let (now_ms, has_left) = self.shards[shard].now_and_left();
+        let mut model = self.model.borrow_mut();
+        let Model { failures, cut_offs, .. } = *model;
+        assert!(failures <= endings_max, "{failures} connections failed in one tick");
+        assert!(cut_offs <= endings_max, "{cut_offs} connections cut off in one tick");
+        let (boxed, own) = (model.errands.boxed_in_tick, model.errands.own_in_tick);
+        assert!(boxed <= taken_max && own <= taken_max, "{boxed} and {own} commands in one tick");
+        let fired = model.clocks.fired_in_tick;
+        assert!(fired <= taken_max, "{fired} timers in one tick");
+        let is_overdue = model.clocks.next_ms(shard).is_some_and(|at_ms| at_ms <= now_ms);
+        assert!(!is_overdue || fired == taken_max, "shard {shard}: a timer is overdue");
+        model.now_ms[shard] = now_ms;
+        if !has_left {
+            model.requests.note_taken(shard, now_ms);
+        }
     }
 
     /// A shard falls asleep, or finds that it must not.
@@ -239,6 +284,7 @@ impl World {
         let wait = self.shards[shard].how_long_to_wait();
         if wait != Wait::No {
             self.shards[shard].check_wait();
+            self.check_wait(shard, wait);
             self.shards[shard].driver_mut().submit();
         }
         self.waits[shard] = wait;
@@ -247,6 +293,21 @@ impl World {
             Wait::Millis(ms) => Sleep::Until(self.kernel.now_ms.get() + u64::from(ms)),
             Wait::Forever => Sleep::Until(u64::MAX),
         };
+    }
+
+    /// A shard that waits wakes up for its first timer, and leaves nothing undone before it.
+    fn check_wait(&self, shard: usize, wait: Wait) {
+        let model = self.model.borrow();
+        let (now_ms, has_left) = self.shards[shard].now_and_left();
+        let left = model.errands.left(shard);
+        assert!(!has_left && left == 0, "shard {shard} waits, commands {left}, others {has_left}");
+        let Some(at_ms) = model.clocks.next_ms(shard) else { return };
+        let is_in_time = match wait {
+            Wait::No => true,
+            Wait::Millis(ms) => at_ms > now_ms && now_ms + u64::from(ms) <= at_ms + 1,
+            Wait::Forever => false,
+        };
+        assert!(is_in_time, "shard {shard} waits {wait:?} from {now_ms}, timer at {at_ms}");
     }
 
     fn pass_time(&mut self, ms: u64) {
@@ -261,51 +322,6 @@ impl World {
     fn stand_still(&mut self, ms: u64) {
         self.kernel.now_ms.set(self.kernel.now_ms.get() + ms);
         self.clients.iter_mut().for_each(|client| client.skip_time(ms));
-    }
-
-    /// Another thread uses its handle.
-    fn command(&mut self) {
-        let shard_is_asleep = |mailboxes: &[Mailbox<()>]| -> Vec<bool> {
-            mailboxes.iter().map(|mailbox| mailbox.sleep.is_raised()).collect()
-        };
-        let before = shard_is_asleep(&self.mailboxes);
-        self.send_command();
-        // What an eventfd would do: whoever was asleep and is not any more has been woken.
-        for (shard, was_asleep) in before.into_iter().enumerate() {
-            if was_asleep && !self.mailboxes[shard].sleep.is_raised() {
-                self.kernel.woken.borrow_mut()[shard] = true;
-            }
-        }
-    }
-
-    fn send_command(&mut self) {
-        if self.dice.chance(60) {
-            let topic = *self.dice.pick(&["a", "b", "c"]);
-            let mut model = self.model.borrow_mut();
-            let payload = model.foreign_publish(topic);
-            if self.handle.publish(topic, payload.as_str()).is_ok() {
-                model.note_foreign(&payload);
-            }
-            return;
-        }
-        let mut model = self.model.borrow_mut();
-        let named = model.tenants.iter().filter_map(|(&to, tenant)| Some((to, tenant.id?)));
-        let named: Vec<_> = named.collect();
-        if named.is_empty() {
-            return;
-        }
-        // Also one that is gone: its slot may be somebody else's now.
-        let (to, id) = *self.dice.pick(&named);
-        model.tenants.get_mut(&to).expect("named just before").note_unseen();
-        if self.dice.chance(80) {
-            let payload = model.foreign_message(to);
-            if self.handle.send(id, payload.as_str()).is_ok() {
-                model.note_foreign(&payload);
-            }
-        } else {
-            model.tenants.get_mut(&to).expect("named just before").may_be_closing = true;
-            let _ = self.handle.close(id, ringwire_proto::CloseCode::NORMAL, "foreign");
-        }
     }
 
     fn misfortune(&mut self) {
@@ -323,16 +339,19 @@ impl World {
         }
     }
 
-    /// Nobody does anything for long but those who read without a pause, and now and then somebody
-    /// speaks. Every shard wakes up when it should.
+    /// Nobody does anything for long but those who read without a pause, and now and then some
+    /// speak. Every shard wakes up when it should.
     fn wait_long(&mut self) {
         const STEP_MS: u64 = 50;
         for _ in 0..JUMP_MS / STEP_MS {
             self.pass_time(STEP_MS);
             self.clients.iter_mut().for_each(Client::go_on_reading);
-            if !self.clients.is_empty() && self.dice.chance(20) {
-                let client = self.dice.below(self.clients.len());
-                self.clients[client].speak_up();
+            if self.dice.chance(15) {
+                for client in &mut self.clients {
+                    if self.dice.chance(40) {
+                        client.speak_up();
+                    }
+                }
             }
             for shard in 0..self.shards.len() {
                 self.tick(shard);
@@ -358,6 +377,8 @@ impl World {
         let panics: u64 = self.shards.iter().map(|shard| shard.metrics().panics).sum();
         assert_eq!(panics, model.panics, "callbacks that panicked");
         assert!(model.gap_publishes_max <= lost, "publishes lost and not counted");
+        let refused = self.handle.metrics().commands_refused;
+        assert_eq!(refused, model.errands.refused, "commands refused");
         model.has_dropped |= self.shards.iter().any(|shard| {
             shard.metrics().messages_dropped > 0 || shard.metrics().publishes_lost > 0
         });
@@ -381,38 +402,5 @@ impl World {
         let client = &self.clients[number];
         let is_late = client.may_time_out(reason, IDLE_TIMEOUT_MS);
         assert!(is_late, "client {number}: {reason}, and it had done all it had to");
-    }
-}
-
-/// Small limits, so that every one of them is met.
-fn draw_config(dice: &Dice) -> Config {
-    let write_bytes_max = dice.between(600, 4_000);
-    Config {
-        handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS as u32,
-        message_timeout_ms: 3_000,
-        idle_timeout_ms: *dice.pick(&[0, IDLE_TIMEOUT_MS as u32]),
-        ping_interval_ms: *dice.pick(&[0, 1_500]),
-        pong_timeout_ms: 1_000,
-        // Before the drain is over, and behind it.
-        close_timeout_ms: *dice.pick(&[1_500, 6_000]),
-        write_timeout_ms: *dice.pick(&[0, 1_500]),
-        write_rate_bytes_min: *dice.pick(&[0, 10]),
-        control_frames_burst_max: *dice.pick(&[100, 1_000]),
-        drain_timeout_ms: 4_000,
-        // More than a polite client can have under way when it sees our Close.
-        drain_bytes_max: 100_000,
-        message_bytes_max: 1_500,
-        write_bytes_mark: write_bytes_max / 3,
-        write_bytes_max,
-        forward_bytes_min: *dice.pick(&[0, 20, 10_000]),
-        // One buffer may go out at a time: the simulated kernel has two at least.
-        receive_buffers_max: 4,
-        overflow: *dice.pick(&[Overflow::Close, Overflow::Close, Overflow::Drop]),
-        connections_max: *dice.pick(&[3, 64]),
-        subscriptions_max: *dice.pick(&[2, 8]),
-        broadcast_entries: *dice.pick(&[2, 16, 128]),
-        broadcast_bytes_max: *dice.pick(&[800, 100_000]),
-        command_entries: *dice.pick(&[2, 64]),
-        ..Config::default()
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::listener::{End, Group, Listener, canonical};
 use super::made_listener::MadeListener;
 use super::unix_listener::{self, FileId, UnixName};
-use crate::listen_addr::ListenAddr;
+use crate::server::listen_addr::ListenAddr;
 
 /// Ports tried for a name with several addresses, until one is free on all of them.
 const PORTS_TRIED_MAX: usize = 32;

@@ -2,6 +2,7 @@
 //! What only one of them does is in its own tests.
 
 mod accepting;
+mod ending;
 mod receiving;
 mod sending;
 mod waking;
@@ -9,16 +10,16 @@ mod waking;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::listener::Listener;
 use super::opening::KernelDriver;
 use super::ring_setup::RingConfig;
+use super::socket::KernelSocket;
 use super::waker::Waker;
-use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Socket, Wait,
-};
+use crate::driver::{COMPLETIONS_PER_TICK_MAX, Completion, Driver, Errno, Key, Socket, Wait};
 
 /// Makes a test of each function for each driver.
 macro_rules! on_both_drivers {
@@ -49,7 +50,7 @@ const BUFFERS: usize = 64;
 /// A driver on this thread, and what it has handed out that nobody has looked at.
 struct Tried<D> {
     driver: D,
-    left: VecDeque<Completion>,
+    left: VecDeque<Completion<KernelSocket>>,
     /// For peers of adopted sockets.
     door: TcpListener,
 }
@@ -73,7 +74,7 @@ impl<D: KernelDriver> Tried<D> {
                 Some(Self { driver, left: VecDeque::new(), door })
             }
             Err(error) => {
-                let is_epoll = D::KIND == crate::driver_choice::DriverKind::Epoll;
+                let is_epoll = D::KIND == crate::server::driver_choice::DriverKind::Epoll;
                 assert!(!is_epoll, "{error:?}");
                 super::uring::assert_is_refused(error);
                 None
@@ -94,20 +95,20 @@ impl<D: KernelDriver> Tried<D> {
     }
 
     /// A socket of the driver's, and its peer.
-    fn pair(&self) -> (Socket, TcpStream) {
+    fn pair(&self) -> (KernelSocket, TcpStream) {
         let peer = TcpStream::connect(self.door.local_addr().unwrap()).unwrap();
         let (stream, _) = self.door.accept().unwrap();
         stream.set_nodelay(true).unwrap();
         peer.set_nodelay(true).unwrap();
-        (Socket(Descriptor::Open(stream.into())), peer)
+        (KernelSocket::from(OwnedFd::from(stream)), peer)
     }
 
     /// What is left, and what one tick brings that does not wait.
-    fn tick(&mut self) -> Vec<Completion> {
+    fn tick(&mut self) -> Vec<Completion<KernelSocket>> {
         self.tick_after(Wait::No)
     }
 
-    fn tick_after(&mut self, wait: Wait) -> Vec<Completion> {
+    fn tick_after(&mut self, wait: Wait) -> Vec<Completion<KernelSocket>> {
         let mut completions = Vec::new();
         self.driver.tick(wait, &mut completions);
         assert!(completions.len() <= COMPLETIONS_PER_TICK_MAX);
@@ -116,7 +117,10 @@ impl<D: KernelDriver> Tried<D> {
     }
 
     /// Ticks until `take` has found what it waits for.
-    fn until<T>(&mut self, mut take: impl FnMut(&mut D, Completion) -> Option<T>) -> T {
+    fn until<T>(
+        &mut self,
+        mut take: impl FnMut(&mut D, Completion<KernelSocket>) -> Option<T>,
+    ) -> T {
         let until = Instant::now() + PATIENCE;
         loop {
             while let Some(completion) = self.left.pop_front() {
@@ -130,7 +134,7 @@ impl<D: KernelDriver> Tried<D> {
     }
 
     /// Receives on an armed multishot receive until `bytes` bytes have come.
-    fn receive_bytes(&mut self, key: Key, socket: &Socket, bytes: usize) -> Vec<u8> {
+    fn receive_bytes(&mut self, key: Key, socket: &KernelSocket, bytes: usize) -> Vec<u8> {
         let mut received = Vec::new();
         while received.len() < bytes {
             self.until(|driver, completion| {
@@ -146,8 +150,8 @@ impl<D: KernelDriver> Tried<D> {
     }
 
     /// Shuts down a socket with a receive in flight, waits for that, and closes it.
-    fn end(&mut self, key: Key, socket: Socket) {
-        self.driver.shut_down(&socket);
+    fn end(&mut self, key: Key, socket: KernelSocket) {
+        self.driver.shut_down(key, &socket);
         self.until(|driver, completion| match completion {
             Completion::Received { key: its, result, more } if its == key => {
                 if let Ok(Some(lease)) = result {
@@ -164,7 +168,7 @@ impl<D: KernelDriver> Tried<D> {
 /// Takes the bytes of a completed receive, which must be that of `key`; whether it is armed still.
 fn take_bytes<D: Driver>(
     driver: &mut D,
-    completion: Completion,
+    completion: Completion<KernelSocket>,
     key: Key,
     received: &mut Vec<u8>,
 ) -> bool {

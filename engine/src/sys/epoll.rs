@@ -9,10 +9,10 @@
 mod calls;
 mod poll;
 mod sockets;
+mod turns;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -20,15 +20,16 @@ use slab::Slab;
 use self::calls::Tried;
 use self::poll::{Event, Poll};
 use self::sockets::{Receive, Sockets};
+use self::turns::received;
 use super::allocator;
 use super::listener::Listener;
 use super::receive_buffers::ReceiveBuffers;
 use super::ring_setup::{MAPPING_BUFFERS, RingConfig, RingError, refused};
-use super::socket::{self, descriptor, into_descriptor};
+use super::socket::{self, KernelSocket};
 use super::waker::Waker;
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Operation,
-    Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
+    COMPLETIONS_PER_TICK_MAX, Completion, Driver, Errno, Key, Lease, Mark, Operation, Outbound,
+    Token, Wait,
 };
 
 /// Receives and accepts of one tick. The buffers of a tick's receives are worked on while they lie
@@ -54,7 +55,7 @@ pub struct EpollDriver {
     /// How many of `ready` have been there since epoll was last asked.
     seen: usize,
     /// What is over and not handed out yet.
-    done: VecDeque<Completion>,
+    done: VecDeque<Completion<KernelSocket>>,
     /// How far `done` and `ready` have been handed out.
     taken: Mark,
     /// Sends that wait for their socket to become writable.
@@ -128,12 +129,6 @@ impl EpollDriver {
         };
         driver.add_listeners(listeners).map_err(refused("epoll_ctl"))?;
         Ok(driver)
-    }
-
-    /// Takes a connected socket, for tools that connect instead of accepting.
-    #[must_use]
-    pub fn adopt(&mut self, stream: std::net::TcpStream) -> Socket {
-        Socket(Descriptor::Open(stream.into()))
     }
 
     pub(super) fn add_listeners(&mut self, listeners: Vec<Listener>) -> std::io::Result<()> {
@@ -216,131 +211,6 @@ impl EpollDriver {
         }
     }
 
-    fn queue_listener(&mut self, index: usize) {
-        let listening = &mut self.listeners[index];
-        if listening.accept != Accept::Off && listening.is_readable && !listening.is_queued {
-            listening.is_queued = true;
-            self.ready.push_back(Ready::Listener(index));
-        }
-    }
-
-    fn queue_socket(&mut self, key: Key) {
-        let Some(state) = self.sockets.get_mut(key) else { return };
-        if state.receive != Receive::Off && state.is_readable && !state.is_queued {
-            state.is_queued = true;
-            self.ready.push_back(Ready::Socket(key));
-        }
-    }
-
-    fn hand_out(&mut self, completions: &mut Vec<Completion>) {
-        let sent = self.done.len().min(SENT_PER_TICK_MAX);
-        completions.extend(self.done.drain(..sent));
-        self.taken.completions += sent as u64;
-        let mut received_bytes = 0;
-        for _ in 0..TURNS_PER_TICK_MAX.min(self.ready.len()) {
-            let Some(ready) = self.ready.pop_front() else { break };
-            self.seen = self.seen.saturating_sub(1);
-            self.taken.turns += 1;
-            let completion = match ready {
-                Ready::Listener(index) => self.accept(index),
-                Ready::Socket(key) => self.receive(key),
-            };
-            let Some(completion) = completion else { continue };
-            received_bytes += received_bytes_of(&completion);
-            completions.push(completion);
-            if received_bytes >= RECEIVED_BYTES_PER_TICK_MAX {
-                break;
-            }
-        }
-    }
-
-    /// One turn of a listener.
-    fn accept(&mut self, index: usize) -> Option<Completion> {
-        let listening = &mut self.listeners[index];
-        listening.is_queued = false;
-        let accept = listening.accept;
-        let listener = listening.listener.as_ref()?;
-        if accept == Accept::Off {
-            return None;
-        }
-        let result = match calls::accept(listener) {
-            Tried::Later => {
-                listening.is_readable = false;
-                return None;
-            }
-            Tried::Done(socket) => Ok(Socket(Descriptor::Open(socket))),
-            Tried::Failed(errno) => Err(errno),
-        };
-        let more = accept == Accept::Multishot && result.is_ok();
-        if !more {
-            self.disarm_accept(index);
-        }
-        self.queue_listener(index);
-        Some(Completion::Accepted { listener: index, result, more })
-    }
-
-    /// One turn of a socket.
-    fn receive(&mut self, key: Key) -> Option<Completion> {
-        let state = self.sockets.get_mut(key)?;
-        state.is_queued = false;
-        match state.receive {
-            Receive::Off => None,
-            Receive::Multishot => self.receive_into_pool(key, true),
-            Receive::Once => self.receive_into_pool(key, false),
-            Receive::Fill(index) => self.receive_into_own(key, index),
-        }
-    }
-
-    fn receive_into_pool(&mut self, key: Key, is_multishot: bool) -> Option<Completion> {
-        let state = self.sockets.get_mut(key)?;
-        let Some(buffer) = self.buffers.provide() else {
-            state.receive = Receive::Off;
-            return Some(received(key, Err(Errno::NO_BUFFERS), false));
-        };
-        let room = self.buffers.provided(buffer);
-        let (fd, room_bytes) = (state.fd, room.len());
-        let result = match calls::receive(fd, room) {
-            Tried::Later => {
-                self.buffers.take_back(buffer);
-                state.is_readable = false;
-                return None;
-            }
-            Tried::Failed(errno) => Err(errno),
-            Tried::Done(bytes) => Ok(bytes),
-        };
-        let Ok(bytes @ 1..) = result else {
-            self.buffers.take_back(buffer);
-            state.receive = Receive::Off;
-            return Some(received(key, result.map(|_| None), false));
-        };
-        state.is_readable = state.is_at_end || bytes as usize == room_bytes;
-        self.buffers.lease(buffer);
-        if !is_multishot {
-            state.receive = Receive::Off;
-        }
-        self.queue_socket(key);
-        Some(received(key, Ok(Some(Lease { buffer, bytes })), is_multishot))
-    }
-
-    fn receive_into_own(&mut self, key: Key, index: u32) -> Option<Completion> {
-        let state = self.sockets.get_mut(key)?;
-        let Fill { buffer, bytes } = &mut self.fills[index as usize];
-        let result = match calls::receive_behind(state.fd, buffer, *bytes) {
-            Tried::Later => {
-                state.is_readable = false;
-                return None;
-            }
-            Tried::Failed(errno) => Err(errno),
-            Tried::Done(received_bytes) => {
-                state.is_readable = state.is_at_end || received_bytes as usize == *bytes;
-                Ok(received_bytes)
-            }
-        };
-        state.receive = Receive::Off;
-        let buffer = self.fills.remove(index as usize).buffer;
-        Some(Completion::Filled { key, result, buffer })
-    }
-
     /// Tries a send; `Some` gives it back because the socket takes nothing now.
     fn try_send(&mut self, key: Key, fd: i32, send: Send) -> Option<Send> {
         let Send { outbound, offset } = &send;
@@ -379,11 +249,11 @@ impl EpollDriver {
     }
 
     /// Has epoll watch the socket of a new tenant, once.
-    fn watch(&mut self, key: Key, socket: &Socket) -> Result<(), Errno> {
+    fn watch(&mut self, key: Key, socket: &KernelSocket) -> Result<(), Errno> {
         if self.sockets.get_mut(key).is_some() {
             return Ok(());
         }
-        let descriptor = descriptor(socket).as_fd();
+        let descriptor = socket.0.as_fd();
         self.poll
             .add(descriptor, Token::new(Operation::Receive, key))
             .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
@@ -391,7 +261,7 @@ impl EpollDriver {
         Ok(())
     }
 
-    fn arm(&mut self, key: Key, socket: &Socket, receive: Receive) -> Result<(), Errno> {
+    fn arm(&mut self, key: Key, socket: &KernelSocket, receive: Receive) -> Result<(), Errno> {
         self.watch(key, socket)?;
         let state = self.sockets.get_mut(key).expect("watched just before");
         debug_assert_eq!(state.receive, Receive::Off, "a receive armed twice");
@@ -400,42 +270,20 @@ impl EpollDriver {
         Ok(())
     }
 
-    fn arm_pool(&mut self, key: Key, socket: &Socket, receive: Receive) {
+    fn arm_pool(&mut self, key: Key, socket: &KernelSocket, receive: Receive) {
         if let Err(errno) = self.arm(key, socket, receive) {
             self.done.push_back(received(key, Err(errno), false));
         }
     }
-
-    fn arm_accept_as(&mut self, listener: usize, accept: Accept) {
-        let Some(listening) = self.listeners.get_mut(listener) else { return };
-        let Some(socket) = &listening.listener else { return };
-        if socket.is_shared() && listening.accept == Accept::Off {
-            // Behind the other shards, whose turn it is before the next one of this shard.
-            let token = Token::of_listener(listener);
-            if let Err(error) = self.poll.add_shared(socket.as_fd(), token) {
-                let result = Err(Errno(error.raw_os_error().unwrap_or(libc::EIO)));
-                return self.done.push_back(Completion::Accepted { listener, result, more: false });
-            }
-        }
-        listening.accept = accept;
-        self.queue_listener(listener);
-    }
-
-    /// Whether it was armed.
-    fn disarm_accept(&mut self, listener: usize) -> bool {
-        let Some(listening) = self.listeners.get_mut(listener) else { return false };
-        let was_armed = std::mem::replace(&mut listening.accept, Accept::Off) != Accept::Off;
-        if was_armed
-            && let Some(socket) = &listening.listener
-            && socket.is_shared()
-        {
-            self.poll.remove(socket.as_fd(), Token::of_listener(listener));
-        }
-        was_armed
-    }
 }
 
 impl Driver for EpollDriver {
+    type Socket = KernelSocket;
+
+    fn adopt(&mut self, descriptor: OwnedFd) -> Option<KernelSocket> {
+        Some(KernelSocket(descriptor))
+    }
+
     fn listeners(&self) -> usize {
         self.listeners.len()
     }
@@ -468,15 +316,15 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn arm_receive(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive(&mut self, key: Key, socket: &KernelSocket) {
         self.arm_pool(key, socket, Receive::Multishot);
     }
 
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive_once(&mut self, key: Key, socket: &KernelSocket) {
         self.arm_pool(key, socket, Receive::Once);
     }
 
-    fn end_receive(&mut self, key: Key, _socket: &Socket) {
+    fn end_receive(&mut self, key: Key, _socket: &KernelSocket) {
         let Some(state) = self.sockets.get_mut(key) else { return };
         if state.receive == Receive::Multishot {
             state.receive = Receive::Off;
@@ -484,7 +332,7 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize) {
+    fn receive_into(&mut self, key: Key, socket: &KernelSocket, buffer: Vec<u8>, bytes: usize) {
         assert!(bytes <= buffer.capacity() - buffer.len(), "no room for so many bytes");
         let index = self.fills.insert(Fill { buffer, bytes }) as u32;
         if let Err(errno) = self.arm(key, socket, Receive::Fill(index)) {
@@ -493,10 +341,10 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+    fn send(&mut self, key: Key, socket: &KernelSocket, outbound: Outbound, offset: usize) {
         let send = Send { outbound, offset };
         match self.watch(key, socket) {
-            Ok(()) => self.send_or_wait(key, descriptor(socket).as_raw_fd(), send),
+            Ok(()) => self.send_or_wait(key, socket.0.as_raw_fd(), send),
             Err(errno) => {
                 let outbound = send.outbound;
                 self.done.push_back(Completion::Sent { key, result: Err(errno), outbound });
@@ -504,18 +352,18 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn shut_down(&mut self, socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, socket: &KernelSocket) {
         // Makes the socket readable and writable.
         socket::shut_down(socket);
     }
 
-    fn shut_down_write(&mut self, socket: &Socket) {
+    fn shut_down_write(&mut self, socket: &KernelSocket) {
         socket::shut_down_write(socket);
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: KernelSocket) {
         // Epoll forgets what is closed; what it has told already names an earlier tenant then.
-        drop(into_descriptor(socket));
+        drop(socket.0);
     }
 
     #[inline]
@@ -532,7 +380,7 @@ impl Driver for EpollDriver {
         self.peers[shard].wake();
     }
 
-    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<KernelSocket>>) {
         // A full turn of those who were ready is left: asking again would only queue behind them.
         if self.seen < TURNS_PER_TICK_MAX {
             self.ask(wait);
@@ -574,33 +422,8 @@ impl Driver for EpollDriver {
         allocator::give_back_freed();
     }
 
-    fn unread_bytes(socket: &Socket) -> u32 {
-        socket::unread_bytes(socket)
-    }
-
-    fn unacknowledged_bytes(socket: &Socket) -> u32 {
-        socket::unacknowledged_bytes(socket)
-    }
-
     fn now_ms(&self) -> u64 {
         super::clock::now_ms()
-    }
-
-    fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        socket::peer_addr(socket)
-    }
-}
-
-fn received(key: Key, result: Result<Option<Lease>, Errno>, more: bool) -> Completion {
-    Completion::Received { key, result, more }
-}
-
-/// How many bytes a completion says were received; 0 for any other.
-fn received_bytes_of(completion: &Completion) -> usize {
-    match completion {
-        Completion::Received { result: Ok(Some(lease)), .. } => lease.bytes(),
-        Completion::Filled { result: Ok(bytes), .. } => *bytes as usize,
-        _ => 0,
     }
 }
 

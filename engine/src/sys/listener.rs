@@ -9,7 +9,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::unix_listener::UnixFile;
-use crate::listen_addr::ListenAddr;
+use crate::server::listen_addr::ListenAddr;
 
 /// Connections that wait to be accepted, per socket; the kernel cuts it to
 /// `net.core.somaxconn` (4,096 by default since Linux 5.4).

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::listener::{End, Listening, address_of};
 use super::unix_listener::FileId;
-use crate::listen_addr::ListenAddr;
+use crate::server::listen_addr::ListenAddr;
 
 /// A listening stream socket that others may listen on too.
 #[derive(Debug)]

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use super::epoll::EpollDriver;
 use super::listener::Listener;
 use super::ring_setup::{RingConfig, RingError};
+use super::socket::KernelSocket;
 use super::uring::{Peer, UringDriver};
 use super::waker::Waker;
 use crate::driver::Driver;
-use crate::driver_choice::DriverKind;
+use crate::server::driver_choice::DriverKind;
 
 /// A driver that a server may run on.
-pub(crate) trait KernelDriver: Driver + Sized + 'static {
+pub(crate) trait KernelDriver: Driver<Socket = KernelSocket> + Sized + 'static {
     /// Which one it is.
     const KIND: DriverKind;
 

@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::binding::BindError;
 use super::listener::{BACKLOG, End, Listening};
-use crate::listen_addr::ListenAddr;
+use crate::server::listen_addr::ListenAddr;
 
 /// `sun_path` has 108 bytes, one of which ends a path, or begins an abstract name.
 const NAME_BYTES_MAX: usize = 107;

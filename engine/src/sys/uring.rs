@@ -5,11 +5,14 @@
 //! It owns every byte that the kernel may read or write. It knows nothing of the state of a
 //! connection. Oldest kernel: 6.1.
 
+mod complete;
+mod submission;
+mod waking;
+
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -22,11 +25,11 @@ use super::ring_setup::{
     MAPPING_BUFFERS, RingConfig, RingError, check_operations, refused, register_ring_fd, set_up,
     unregister_ring_fd,
 };
-use super::socket::{self, descriptor, into_descriptor};
+use super::socket::{self, KernelSocket};
 use super::waker::Waker;
 use crate::driver::{
-    COMPLETIONS_PER_TICK_MAX, Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Operation,
-    Outbound, RECEIVED_BYTES_PER_TICK_MAX, Socket, Token, Wait,
+    COMPLETIONS_PER_TICK_MAX, Completion, Driver, Key, Lease, Mark, Operation, Outbound,
+    RECEIVED_BYTES_PER_TICK_MAX, Token, Wait,
 };
 
 /// The only buffer group of a ring.
@@ -150,12 +153,6 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Takes a connected socket, for tools that connect instead of accepting.
-    #[must_use]
-    pub fn adopt(&mut self, stream: std::net::TcpStream) -> Socket {
-        Socket(Descriptor::Open(stream.into()))
-    }
-
     /// Another descriptor of this ring, by which other rings wake it.
     pub(super) fn duplicate_ring_fd(&self) -> io::Result<OwnedFd> {
         // SAFETY: the ring's descriptor is open as long as `ring` lives.
@@ -171,45 +168,6 @@ impl UringDriver {
         self.peers = peers;
     }
 
-    /// Lets threads without a ring wake this one. Each write to the eventfd completes the
-    /// multishot poll, which is edge-triggered and so needs no read.
-    pub(super) fn poll_waker(&mut self, waker: Arc<Waker>) {
-        self.waker = Some(waker);
-        self.arm_waker();
-    }
-
-    fn arm_waker(&mut self) {
-        let Some(waker) = &self.waker else { return };
-        let fd = types::Fd(waker.as_raw_fd());
-        let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true);
-        self.push(poll.build().user_data(Token::of_shard(Operation::Wake).encode()));
-    }
-
-    /// The poll of the waker has failed (for want of memory, say): armed again, but not at once,
-    /// since it may fail again.
-    fn retry_waker(&mut self) {
-        const BACK_OFF_MS: u64 = 100;
-        self.waker_retry_ms = Some(super::clock::now_ms() + BACK_OFF_MS);
-    }
-
-    /// Arms the waker's poll again if it is time; until then nobody else may wake the shard in
-    /// time, so it wakes by itself.
-    fn bound_by_waker(&mut self, wait: Wait) -> Wait {
-        let Some(retry_ms) = self.waker_retry_ms else { return wait };
-        let left_ms = retry_ms.saturating_sub(super::clock::now_ms()) as u32;
-        if left_ms == 0 {
-            self.waker_retry_ms = None;
-            self.arm_waker();
-            // What was left meanwhile woke nobody.
-            return Wait::No;
-        }
-        match wait {
-            Wait::No => Wait::No,
-            Wait::Millis(ms) => Wait::Millis(ms.min(left_ms)),
-            Wait::Forever => Wait::Millis(left_ms),
-        }
-    }
-
     fn accept(&mut self, listener: usize, build: impl FnOnce(types::Fd) -> squeue::Entry) {
         let Some(Some(socket)) = self.listeners.get(listener) else { return };
         let accept = build(types::Fd(socket.as_raw_fd()));
@@ -219,177 +177,15 @@ impl UringDriver {
     fn buffers_mut(&mut self) -> &mut BufferRing {
         self.buffers.as_mut().expect("only Drop takes the buffers")
     }
-
-    /// Queues an entry, submitting first if the queue is full. What that completes is taken out
-    /// of the completion queue at once: a tick may queue any number of entries.
-    fn push(&mut self, entry: squeue::Entry) {
-        loop {
-            // SAFETY: what the entries of this driver point to is owned by the driver until
-            // their last completion: send bytes in `sends`, receive buffers in `buffers`, those of
-            // their own in `fills`.
-            // Descriptors are open: a socket is closed only by `close`, which consumes it.
-            let pushed = unsafe { self.ring.submission().push(&entry) };
-            if pushed.is_ok() {
-                return;
-            }
-            self.enter(0, None);
-            self.reap();
-        }
-    }
-
-    /// Empties the kernel's completion queue.
-    fn reap(&mut self) {
-        // The kernel keeps what does not fit and delivers it with a later enter.
-        self.overflows += u64::from(self.ring.submission().cq_overflow());
-        self.reaped.extend(self.ring.completion());
-    }
-
-    /// The one system call. Returns when `want` completions are there, the time is over, a
-    /// signal arrived, or the completion queue must be emptied first.
-    fn enter(&mut self, want: u32, timeout: Option<types::Timespec>) {
-        let to_submit = self.ring.submission().len() as u32;
-        let timespec = timeout.as_ref().map_or(0, |timeout| std::ptr::from_ref(timeout) as u64);
-        let arg = GeteventsArg { sigmask: 0, sigmask_bytes: 8, min_wait_usec: 0, timespec };
-        // SAFETY: `arg` is the structure EXT_ARG announces; it and the timespec it points to
-        // (`types::Timespec` is the kernel's layout) live across the call. The entries it
-        // submits are sound (`push`).
-        let entered = unsafe {
-            libc::syscall(
-                libc::SYS_io_uring_enter,
-                self.enter_fd,
-                to_submit,
-                want,
-                self.enter_flags,
-                &raw const arg,
-                size_of::<GeteventsArg>(),
-            )
-        };
-        if entered >= 0 {
-            self.starved = 0;
-            return;
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            // The time is over, a signal has come, or completions must be taken first.
-            Some(libc::ETIME | libc::EINTR | libc::EBUSY) => {}
-            Some(libc::EAGAIN) => self.wait_for_memory(),
-            Some(libc::EBADR) => panic!(
-                "io_uring_enter: EBADR: the kernel had no memory to keep a completion and has \
-                 dropped it, so a connection would never end; give the machine or the container \
-                 more memory"
-            ),
-            _ => panic!("io_uring_enter: {error}"),
-        }
-    }
-
-    /// The kernel has no memory for requests (EAGAIN): waits a little, since trying again at
-    /// once would spin, and gives up after a minute.
-    #[cold]
-    fn wait_for_memory(&mut self) {
-        const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
-        const STARVED_MAX: u32 = 6_000;
-        self.starved += 1;
-        assert!(
-            self.starved < STARVED_MAX,
-            "io_uring_enter: EAGAIN for a minute: the kernel has no memory for requests; give \
-             the machine or the container more memory"
-        );
-        std::thread::sleep(PAUSE);
-    }
-
-    fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
-        let token = Token::decode(entry.user_data());
-        let (result, flags) = (entry.result(), entry.flags());
-        match token.operation {
-            Operation::Receive => Some(self.complete_receive(token.key, result, flags)),
-            Operation::Send => Some(self.complete_send(token.key.slot, result)),
-            Operation::Fill => Some(self.complete_fill(token.key.slot, result)),
-            Operation::Accept => {
-                let listener = token.key.slot as usize;
-                let result = errno_or(result).map(|fd| {
-                    // SAFETY: the kernel has just made this descriptor for this completion.
-                    let socket = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-                    if let Some(Some(listener)) = self.listeners.get(listener) {
-                        listener.prepare(&socket);
-                    }
-                    Socket(Descriptor::Open(socket))
-                });
-                Some(Completion::Accepted { listener, result, more: cqueue::more(flags) })
-            }
-            Operation::Wake => {
-                // A message from another ring has no F_MORE either, but also no events.
-                if result < 0 {
-                    self.retry_waker();
-                } else if result > 0 && !cqueue::more(flags) {
-                    self.arm_waker();
-                }
-                Some(Completion::Woken)
-            }
-            // Only failures complete, and they tell nothing: there was nothing to cancel.
-            Operation::Cancel => None,
-            // The message could not be delivered (for want of memory, say), but the other
-            // shard may be asleep: whoever roused it must wake it.
-            Operation::Rouse => {
-                self.peers[token.key.slot as usize].waker.wake();
-                None
-            }
-            Operation::Close => {
-                panic!("closing a socket that was open: {:?}", errno_or(result))
-            }
-        }
-    }
-
-    fn complete_receive(&mut self, key: Key, result: i32, flags: u32) -> Completion {
-        let more = cqueue::more(flags);
-        if !more {
-            self.receives_armed -= 1;
-        }
-        let result = errno_or(result);
-        // The end of a stream carries no buffer, whatever the upper bits of the flags say.
-        let buffer = cqueue::buffer_select(flags);
-        if let Some(buffer) = buffer {
-            self.buffers_mut().lease(buffer);
-        }
-        if result == Err(Errno::NO_BUFFERS) {
-            self.buffers_mut().grow();
-        }
-        let result = match (result, buffer) {
-            (Ok(bytes @ 1..), Some(buffer)) => Ok(Some(Lease { buffer, bytes })),
-            (Ok(1..), None) => panic!("the kernel received bytes into no buffer"),
-            (Ok(0), buffer) => {
-                buffer.inspect(|&buffer| self.buffers_mut().recycle(buffer));
-                Ok(None)
-            }
-            (Err(errno), buffer) => {
-                buffer.inspect(|&buffer| self.buffers_mut().recycle(buffer));
-                Err(errno)
-            }
-        };
-        Completion::Received { key, result, more }
-    }
-
-    fn complete_fill(&mut self, index: u32, result: i32) -> Completion {
-        let fill = self.fills.try_remove(index as usize);
-        let (key, mut buffer) = fill.expect("the kernel completes a receive once");
-        let result = errno_or(result);
-        if let Ok(bytes) = result {
-            let filled = buffer.len() + bytes as usize;
-            assert!(filled <= buffer.capacity(), "the kernel received more than it was asked to");
-            // SAFETY: within the capacity, and the kernel has written the bytes behind the old
-            // length, as many as its result says.
-            unsafe { buffer.set_len(filled) };
-        }
-        Completion::Filled { key, result, buffer }
-    }
-
-    fn complete_send(&mut self, index: u32, result: i32) -> Completion {
-        let send = self.sends.try_remove(index as usize);
-        let (key, outbound) = send.expect("the kernel completes a send once");
-        Completion::Sent { key, result: errno_or(result), outbound }
-    }
 }
 
 impl Driver for UringDriver {
+    type Socket = KernelSocket;
+
+    fn adopt(&mut self, descriptor: OwnedFd) -> Option<KernelSocket> {
+        Some(KernelSocket(descriptor))
+    }
+
     fn listeners(&self) -> usize {
         self.listeners.len()
     }
@@ -420,13 +216,13 @@ impl Driver for UringDriver {
         }
     }
 
-    fn arm_receive(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive(&mut self, key: Key, socket: &KernelSocket) {
         self.receives_armed += 1;
         let receive = opcode::RecvMulti::new(fd_of(socket), BUFFER_GROUP).build();
         self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
     }
 
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive_once(&mut self, key: Key, socket: &KernelSocket) {
         self.receives_armed += 1;
         let receive = opcode::Recv::new(fd_of(socket), std::ptr::null_mut(), 0)
             .buf_group(BUFFER_GROUP)
@@ -435,13 +231,13 @@ impl Driver for UringDriver {
         self.push(receive.user_data(Token::new(Operation::Receive, key).encode()));
     }
 
-    fn end_receive(&mut self, key: Key, _socket: &Socket) {
+    fn end_receive(&mut self, key: Key, _socket: &KernelSocket) {
         let receive = Token::new(Operation::Receive, key).encode();
         let cancel = opcode::AsyncCancel::new(receive).build();
         self.push(quiet(cancel, Token::of_shard(Operation::Cancel)));
     }
 
-    fn receive_into(&mut self, key: Key, socket: &Socket, mut buffer: Vec<u8>, bytes: usize) {
+    fn receive_into(&mut self, key: Key, socket: &KernelSocket, mut buffer: Vec<u8>, bytes: usize) {
         let room = buffer.spare_capacity_mut();
         let room = &mut room[..bytes];
         let length = room.len().min(i32::MAX as usize) as u32;
@@ -453,7 +249,7 @@ impl Driver for UringDriver {
         self.push(receive.user_data(token.encode()));
     }
 
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+    fn send(&mut self, key: Key, socket: &KernelSocket, outbound: Outbound, offset: usize) {
         let bytes = match &outbound {
             Outbound::Own(bytes) => &bytes[offset..],
             Outbound::Run(run) => &run.as_slice()[offset..],
@@ -476,19 +272,24 @@ impl Driver for UringDriver {
         self.push(send.user_data(token.encode()));
     }
 
-    fn shut_down(&mut self, socket: &Socket) {
+    fn shut_down(&mut self, key: Key, socket: &KernelSocket) {
         // A cancel by descriptor would walk every request of the ring.
-        socket::shut_down(socket);
+        if socket::shut_down(socket) > 0 {
+            // The multishot receive takes what is unread, finds the socket empty, and waits for the
+            // event that has told it of the shutdown already: it would never end (seen on Linux
+            // 6.18). It is found by its number, which costs the same whatever else is in flight.
+            self.end_receive(key, socket);
+        }
     }
 
-    fn shut_down_write(&mut self, socket: &Socket) {
+    fn shut_down_write(&mut self, socket: &KernelSocket) {
         // A system call of its own: IORING_OP_SHUTDOWN always goes to a worker thread.
         socket::shut_down_write(socket);
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: KernelSocket) {
         // The kernel closes it, within the next enter.
-        let close = opcode::Close::new(types::Fd(into_descriptor(socket).into_raw_fd())).build();
+        let close = opcode::Close::new(types::Fd(socket.0.into_raw_fd())).build();
         self.push(quiet(close, Token::of_shard(Operation::Close)));
     }
 
@@ -510,7 +311,7 @@ impl Driver for UringDriver {
         self.push(quiet(message, Token::new(Operation::Rouse, peer)));
     }
 
-    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<KernelSocket>>) {
         self.buffers_mut().provide();
         let wait = self.bound_by_waker(wait);
         match wait {
@@ -566,24 +367,12 @@ impl Driver for UringDriver {
         allocator::give_back_freed();
     }
 
-    fn unread_bytes(socket: &Socket) -> u32 {
-        socket::unread_bytes(socket)
-    }
-
-    fn unacknowledged_bytes(socket: &Socket) -> u32 {
-        socket::unacknowledged_bytes(socket)
-    }
-
     fn overflows(&self) -> u64 {
         self.overflows
     }
 
     fn now_ms(&self) -> u64 {
         super::clock::now_ms()
-    }
-
-    fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
-        socket::peer_addr(socket)
     }
 }
 
@@ -621,8 +410,8 @@ fn quiet(entry: squeue::Entry, token: Token) -> squeue::Entry {
     entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.encode())
 }
 
-fn fd_of(socket: &Socket) -> types::Fd {
-    types::Fd(descriptor(socket).as_raw_fd())
+fn fd_of(socket: &KernelSocket) -> types::Fd {
+    types::Fd(socket.0.as_raw_fd())
 }
 
 /// How many bytes a completion says were received; 0 for any other.
@@ -631,10 +420,6 @@ fn received_bytes_of(entry: &cqueue::Entry) -> usize {
         Operation::Receive | Operation::Fill => usize::try_from(entry.result()).unwrap_or(0),
         _ => 0,
     }
-}
-
-fn errno_or(result: i32) -> Result<u32, Errno> {
-    u32::try_from(result).map_err(|_| Errno(-result))
 }
 
 #[cfg(test)]

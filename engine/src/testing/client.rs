@@ -6,6 +6,7 @@ use ringwire_proto::{
 };
 
 use super::driver::SharedWire;
+use crate::message::AsMessage;
 
 /// What a client has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ enum Stage {
 /// A client with a WebSocket connection to a [`TestShard`](super::TestShard), or with the wish for
 /// one. Dropping it does not end the connection; [`leave`](Self::leave) does.
 pub struct TestClient {
-    wire: SharedWire,
+    pub(super) wire: SharedWire,
     stage: Stage,
     protocols: Vec<String>,
     end_told: bool,
@@ -116,8 +117,8 @@ impl TestClient {
     /// # Panics
     ///
     /// If the connection is not open.
-    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
-        let message = message.into();
+    pub fn send(&mut self, message: impl AsMessage) {
+        let message = message.as_message();
         self.write(|connection, out| {
             let _ = connection.message(out, message);
         });

@@ -3,14 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use crate::driver::{
-    Completion, Descriptor, Driver, Errno, Key, Lease, Mark, Outbound, Socket, Wait,
-};
+use crate::driver::{Completion, Driver, Errno, Key, Lease, Mark, Outbound, Socket, Wait};
 
 /// The two directions of a connection.
 #[derive(Default)]
@@ -101,7 +98,26 @@ struct Send {
     offset: usize,
 }
 
-/// A socket as the shard has it.
+/// A socket as the shard has it: its number.
+#[derive(Debug)]
+pub(super) struct TestSocket(u64);
+
+impl Socket for TestSocket {
+    fn unread_bytes(&self) -> u32 {
+        // Whatever has come is received in the tick after it.
+        0
+    }
+
+    fn unacknowledged_bytes(&self) -> u32 {
+        0
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+}
+
+/// What the driver knows of a socket.
 struct Connection {
     wire: SharedWire,
     key: Option<Key>,
@@ -113,19 +129,18 @@ struct Connection {
 pub(super) struct TestDriver {
     world: Rc<World>,
     accepting: bool,
-    /// By the number of the descriptor.
-    connections: HashMap<RawFd, Connection>,
-    done: Vec<Completion>,
+    /// By the number of the socket.
+    connections: HashMap<u64, Connection>,
+    done: Vec<Completion<TestSocket>>,
     buffer_bytes: usize,
     buffers: Vec<Vec<u8>>,
     spare: Vec<u16>,
-    /// What every socket is a descriptor of.
-    null: File,
+    /// Of the next socket.
+    next: u64,
 }
 
 impl TestDriver {
     pub(super) fn new(world: Rc<World>, buffer_bytes: usize) -> Self {
-        let null = File::open("/dev/null").expect("every Linux has /dev/null");
         Self {
             world,
             accepting: false,
@@ -134,25 +149,25 @@ impl TestDriver {
             buffer_bytes,
             buffers: Vec::new(),
             spare: Vec::new(),
-            null,
+            next: 0,
         }
     }
 
-    fn connection(&mut self, socket: &Socket) -> &mut Connection {
-        self.connections.get_mut(&number_of(socket)).expect("the shard names an open socket")
+    fn connection(&mut self, socket: &TestSocket) -> &mut Connection {
+        self.connections.get_mut(&socket.0).expect("the shard names an open socket")
     }
 
-    fn arm(&mut self, key: Key, socket: &Socket, receive: Receive) {
+    fn arm(&mut self, key: Key, socket: &TestSocket, receive: Receive) {
         let connection = self.connection(socket);
         (connection.key, connection.receive) = (Some(key), receive);
     }
 
-    fn accept(&mut self, completions: &mut Vec<Completion>) {
+    fn accept(&mut self, completions: &mut Vec<Completion<TestSocket>>) {
         while self.accepting
             && let Some(wire) = self.world.backlog.borrow_mut().pop_front()
         {
-            let descriptor = self.null.try_clone().expect("a descriptor for each connection");
-            let socket = Socket(Descriptor::Open(descriptor.into()));
+            let socket = TestSocket(self.next);
+            self.next += 1;
             let connection = Connection {
                 wire,
                 key: None,
@@ -160,12 +175,12 @@ impl TestDriver {
                 send: None,
                 is_shut_down: false,
             };
-            self.connections.insert(number_of(&socket), connection);
+            self.connections.insert(socket.0, connection);
             completions.push(Completion::Accepted { listener: 0, result: Ok(socket), more: true });
         }
     }
 
-    fn progress(&mut self, number: RawFd, completions: &mut Vec<Completion>) {
+    fn progress(&mut self, number: u64, completions: &mut Vec<Completion<TestSocket>>) {
         let Self { connections, buffers, spare, buffer_bytes, .. } = self;
         let connection = connections.get_mut(&number).expect("listed just before");
         let Some(key) = connection.key else { return };
@@ -221,6 +236,12 @@ impl TestDriver {
 }
 
 impl Driver for TestDriver {
+    type Socket = TestSocket;
+
+    fn adopt(&mut self, _descriptor: OwnedFd) -> Option<TestSocket> {
+        None
+    }
+
     fn arm_accept(&mut self, _listener: usize) {
         self.accepting = true;
     }
@@ -237,15 +258,15 @@ impl Driver for TestDriver {
         }
     }
 
-    fn arm_receive(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive(&mut self, key: Key, socket: &TestSocket) {
         self.arm(key, socket, Receive::Multishot);
     }
 
-    fn arm_receive_once(&mut self, key: Key, socket: &Socket) {
+    fn arm_receive_once(&mut self, key: Key, socket: &TestSocket) {
         self.arm(key, socket, Receive::Once);
     }
 
-    fn end_receive(&mut self, key: Key, socket: &Socket) {
+    fn end_receive(&mut self, key: Key, socket: &TestSocket) {
         let connection = self.connection(socket);
         if matches!(connection.receive, Receive::Multishot) {
             connection.receive = Receive::Off;
@@ -254,28 +275,28 @@ impl Driver for TestDriver {
         }
     }
 
-    fn receive_into(&mut self, key: Key, socket: &Socket, buffer: Vec<u8>, bytes: usize) {
+    fn receive_into(&mut self, key: Key, socket: &TestSocket, buffer: Vec<u8>, bytes: usize) {
         self.arm(key, socket, Receive::Into(buffer, bytes));
     }
 
-    fn send(&mut self, key: Key, socket: &Socket, outbound: Outbound, offset: usize) {
+    fn send(&mut self, key: Key, socket: &TestSocket, outbound: Outbound, offset: usize) {
         let connection = self.connection(socket);
         connection.key = Some(key);
         connection.send = Some(Send { outbound, offset });
     }
 
-    fn shut_down(&mut self, socket: &Socket) {
+    fn shut_down(&mut self, _key: Key, socket: &TestSocket) {
         let connection = self.connection(socket);
         connection.is_shut_down = true;
         connection.wire.borrow_mut().server_left = true;
     }
 
-    fn shut_down_write(&mut self, socket: &Socket) {
+    fn shut_down_write(&mut self, socket: &TestSocket) {
         self.connection(socket).wire.borrow_mut().server_left = true;
     }
 
-    fn close(&mut self, socket: Socket) {
-        let closed = self.connections.remove(&number_of(&socket)).expect("a socket closes once");
+    fn close(&mut self, socket: TestSocket) {
+        let closed = self.connections.remove(&socket.0).expect("a socket closes once");
         closed.wire.borrow_mut().server_left = true;
     }
 
@@ -289,10 +310,10 @@ impl Driver for TestDriver {
 
     fn wake(&mut self, _shard: usize) {}
 
-    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, wait: Wait, completions: &mut Vec<Completion<TestSocket>>) {
         completions.append(&mut self.done);
         self.accept(completions);
-        let mut numbers: Vec<RawFd> = self.connections.keys().copied().collect();
+        let mut numbers: Vec<u64> = self.connections.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
             self.progress(number, completions);
@@ -320,21 +341,8 @@ impl Driver for TestDriver {
 
     fn trim(&mut self) {}
 
-    fn unread_bytes(_socket: &Socket) -> u32 {
-        // Whatever has come is received in the tick after it.
-        0
-    }
-
-    fn unacknowledged_bytes(_socket: &Socket) -> u32 {
-        0
-    }
-
     fn now_ms(&self) -> u64 {
         self.world.now_ms.get()
-    }
-
-    fn peer_addr(_socket: &Socket) -> Option<SocketAddr> {
-        Some(SocketAddr::from(([127, 0, 0, 1], 1)))
     }
 }
 
@@ -348,10 +356,5 @@ fn bytes_of<'a>(buffers: &'a [Vec<u8>], outbound: &'a Outbound) -> &'a [u8] {
     }
 }
 
-fn number_of(socket: &Socket) -> RawFd {
-    match &socket.0 {
-        Descriptor::Open(descriptor) => descriptor.as_raw_fd(),
-        #[cfg(any(test, feature = "sim"))]
-        Descriptor::Simulated(_) => panic!("a socket of another driver"),
-    }
-}
+#[cfg(test)]
+mod outstanding;

@@ -4,6 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+mod http;
+mod tickets;
+
 use ringwire_proto::{CloseCode, Message, Offer, Request, Response};
 
 use super::driver::SharedWire;
@@ -72,7 +75,7 @@ impl Handler for Actor {
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, name: &mut String) {
         self.names.insert(name.clone(), conn.id());
-        conn.subscribe("all");
+        conn.subscribe("all").unwrap();
         self.note(format!("open {name}"));
         if name == "panic-open" {
             std::panic::resume_unwind(Box::new("on purpose"));
@@ -90,12 +93,12 @@ impl Handler for Actor {
             ["tell", _, what] => {
                 let id = other(1).expect("a known name");
                 let status = conn.send_to(id, what);
-                conn.send(&format!("{status:?}"));
+                conn.send(format!("{status:?}"));
             }
             ["rename", _, new] => {
                 let id = other(1).expect("a known name");
                 let renamed = conn.state_of(id).map(|state| *state = new.to_owned());
-                conn.send(&format!("{}", renamed.is_some()));
+                conn.send(format!("{}", renamed.is_some()));
             }
             ["close", _] => {
                 let id = other(1).expect("a known name");
@@ -108,12 +111,12 @@ impl Handler for Actor {
             }
             ["open?", _] => {
                 let is_open = conn.is_open(other(1).expect("a known name"));
-                conn.send(&format!("{is_open}"));
+                conn.send(format!("{is_open}"));
             }
             ["topics"] => {
                 let topics = conn.topics().collect::<Vec<_>>().join(",");
                 let is_subscribed = conn.is_subscribed("all");
-                conn.send(&format!("{topics} {is_subscribed}"));
+                conn.send(format!("{topics} {is_subscribed}"));
             }
             ["leave-all"] => assert!(conn.unsubscribe("all")),
             ["timer", ms] => {
@@ -150,7 +153,7 @@ impl Handler for Actor {
     ) {
         self.names.remove(name);
         self.note(format!("close {name} {code}"));
-        conn.publish("all", &format!("{name} left"));
+        conn.publish("all", format!("{name} left"));
     }
 
     fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
@@ -217,7 +220,7 @@ fn actor_with(config: Config) -> (TestShard<Actor>, Notes) {
 }
 
 fn actor() -> (TestShard<Actor>, Notes) {
-    actor_with(Config { ping_interval_ms: 0, idle_timeout_ms: 0, ..Config::default() })
+    actor_with(Config::new().ping_interval_ms(0).idle_timeout_ms(0))
 }
 
 fn told(shard: &mut TestShard<Actor>, client: &mut TestClient, words: &str) -> Vec<String> {
@@ -286,7 +289,7 @@ fn commands_come_behind_the_callback_that_left_them() {
 
 #[test]
 fn commands_are_bounded_and_refusals_counted() {
-    let config = Config { command_entries: 2, ..Config::default() };
+    let config = Config::new().command_entries(2);
     let (mut shard, notes) = actor_with(config);
     let handle = shard.handle();
     let note = |text: &str| handle.command(0, Order::Note(text.into()));
@@ -324,98 +327,6 @@ fn timers_fire_when_time_passes() {
 }
 
 #[test]
-fn a_handshake_is_answered_by_its_ticket() {
-    let (mut shard, notes) = actor();
-    let orders: [fn(String) -> Order; 2] = [Order::Accept, Order::AcceptFromAfar];
-    for order in orders {
-        let mut ada = shard.begin("/ada?later", &[]);
-        shard.run();
-        assert!(!ada.is_open() && ada.response().is_none());
-        shard.handle().command(0, order("ada".into())).unwrap();
-        shard.run();
-        assert_eq!(told(&mut shard, &mut ada, "who"), ["ada"]);
-        ada.leave();
-        shard.run();
-    }
-    assert_eq!(notes.borrow()[1..], ["open ada", "close ada 1006", "open ada", "close ada 1006"]);
-}
-
-#[test]
-fn frames_that_come_before_the_answer_are_kept() {
-    let (mut shard, _) = actor();
-    let mut ada = shard.begin("/ada?later", &[]);
-    shard.run();
-    // "who", masked with zeros.
-    let early = [0x81, 0x83, 0, 0, 0, 0, b'w', b'h', b'o'];
-    ada.send_bytes(&early[..4]);
-    shard.run();
-    ada.send_bytes(&early[4..]);
-    shard.handle().command(0, Order::Accept("ada".into())).unwrap();
-    shard.run();
-    assert_eq!(ada.texts(), ["ada"]);
-    // But not without a bound.
-    let mut bob = shard.begin("/bob?later", &[]);
-    shard.run();
-    bob.send_bytes(&[0; 65_537]);
-    shard.run();
-    assert_eq!(bob.received(), [Received::End]);
-    shard.handle().command(0, Order::Accept("bob".into())).unwrap();
-    shard.run();
-    assert_eq!(shard.handle().metrics().tickets_late, 1);
-}
-
-#[test]
-fn a_ticket_refuses_expires_or_is_dropped() {
-    let (mut shard, notes) = actor();
-    let status_of = |shard: &mut TestShard<Actor>, order: Option<fn(String) -> Order>| {
-        let mut ada = shard.begin("/ada?later", &[]);
-        shard.run();
-        match order {
-            Some(order) => shard.handle().command(0, order("ada".into())).unwrap(),
-            None => shard.advance(Duration::from_secs(11)),
-        }
-        shard.run();
-        ada.response().expect("an answer").status
-    };
-    assert_eq!(status_of(&mut shard, Some(Order::Refuse)), 401);
-    assert_eq!(status_of(&mut shard, Some(Order::Forget)), 500);
-    assert_eq!(status_of(&mut shard, None), 503);
-    // The ticket that expired is answered all the same.
-    shard.handle().command(0, Order::Accept("ada".into())).unwrap();
-    shard.run();
-    let metrics = shard.handle().metrics();
-    assert_eq!((metrics.tickets_expired, metrics.tickets_late), (1, 1));
-    assert_eq!(notes.borrow()[..], ["start"], "nobody was opened");
-}
-
-#[test]
-fn a_ticket_of_a_peer_that_has_gone_is_harmless() {
-    let (mut shard, notes) = actor();
-    let mut ada = shard.begin("/ada?later", &[]);
-    shard.run();
-    ada.leave();
-    shard.run();
-    shard.handle().command(0, Order::Accept("ada".into())).unwrap();
-    shard.run();
-    assert_eq!(notes.borrow()[..], ["start"]);
-    assert_eq!(shard.handle().metrics().connections_now, 0);
-}
-
-#[test]
-fn a_request_is_answered_by_its_ticket() {
-    let (mut shard, _) = actor();
-    let wire = shard.world.connect();
-    client::write_request(&wire, "GET", "/later", &[]);
-    shard.run();
-    assert_eq!(client::read_response(&wire), None);
-    shard.handle().command(0, Order::Respond("later".into())).unwrap();
-    shard.run();
-    let response = client::read_response(&wire).unwrap();
-    assert_eq!((response.status, response.body.as_slice()), (200, b"late".as_slice()));
-    assert_eq!(shard.request("GET", "/nowhere", &[]).status, 404);
-}
-
-#[test]
 fn a_panic_ends_its_connection_and_no_other() {
     let (mut shard, _) = actor();
     let mut ada = shard.connect("/ada", &[]).unwrap();
@@ -450,181 +361,4 @@ fn a_stop_is_told_before_the_connections_are_closed() {
     assert_eq!(waiting.response().expect("an answer").status, 503);
     shard.run();
     assert_eq!(notes.borrow()[2..], ["stop", "close ada 1001"]);
-}
-
-/// What a client of plain HTTP sends and reads.
-struct HttpClient {
-    wire: SharedWire,
-}
-
-impl HttpClient {
-    fn new(shard: &TestShard<Actor>) -> Self {
-        Self { wire: shard.world.connect() }
-    }
-
-    /// Sends bytes, lets the shard work, and reads all responses: status and body of each.
-    fn says(&self, shard: &mut TestShard<Actor>, bytes: &str) -> Vec<(u16, String)> {
-        self.wire.borrow_mut().to_server.extend_from_slice(bytes.as_bytes());
-        shard.run();
-        self.hears()
-    }
-
-    fn hears(&self) -> Vec<(u16, String)> {
-        let mut responses = Vec::new();
-        while let Some(response) = client::read_response(&self.wire) {
-            let body = String::from_utf8(response.body).expect("text");
-            responses.push((response.status, body));
-        }
-        responses
-    }
-
-    fn is_closed(&self) -> bool {
-        self.wire.borrow().server_left
-    }
-}
-
-const GET: &str = "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n";
-
-fn answers(bodies: &[&str]) -> Vec<(u16, String)> {
-    bodies.iter().map(|body| (200, (*body).to_owned())).collect()
-}
-
-#[test]
-fn a_connection_serves_request_after_request() {
-    let (mut shard, _) = actor();
-    let client = HttpClient::new(&shard);
-    for _ in 0..3 {
-        assert_eq!(client.says(&mut shard, GET), answers(&["GET:"]));
-    }
-    // Several at once are answered one after the other.
-    assert_eq!(client.says(&mut shard, &GET.repeat(5)), answers(&["GET:"; 5]));
-    assert!(!client.is_closed());
-    let last = GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-    assert_eq!(client.says(&mut shard, &format!("{last}{GET}")), answers(&["GET:"]));
-    assert!(client.is_closed());
-    assert_eq!(shard.handle().metrics().requests, 9);
-}
-
-#[test]
-fn a_body_may_come_in_any_pieces() {
-    let (mut shard, _) = actor();
-    let length = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
-    let chunked = "PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
-                   3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n";
-    let all = format!("{length}{chunked}{GET}");
-    let expected = answers(&["POST:hello", "PUT:hello", "GET:"]);
-    for cut in 0..all.len() {
-        let client = HttpClient::new(&shard);
-        let mut heard = client.says(&mut shard, &all[..cut]);
-        heard.extend(client.says(&mut shard, &all[cut..]));
-        assert_eq!(heard, expected, "cut at {cut}");
-    }
-    let dripped = HttpClient::new(&shard);
-    let mut heard = Vec::new();
-    for byte in all.chars() {
-        heard.extend(dripped.says(&mut shard, &byte.to_string()));
-    }
-    assert_eq!(heard, expected);
-}
-
-#[test]
-fn a_body_has_a_limit_and_a_deadline() {
-    let config = Config { body_bytes_max: 4, ..Config::default() };
-    let (mut shard, _) = actor_with(config);
-    for (request, status) in [
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 413),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello", 413),
-        ("GET /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
-    ] {
-        let client = HttpClient::new(&shard);
-        let heard = client.says(&mut shard, request);
-        assert_eq!(heard.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [status]);
-        assert!(client.is_closed(), "{request}");
-    }
-    let late = HttpClient::new(&shard);
-    let begun = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nhal";
-    assert_eq!(late.says(&mut shard, begun), []);
-    shard.advance(Duration::from_secs(31));
-    assert_eq!(late.hears().first().map(|(status, _)| *status), Some(408));
-    let expecting = HttpClient::new(&shard);
-    let head =
-        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
-    assert_eq!(expecting.says(&mut shard, head), [(100, String::new())]);
-    assert_eq!(expecting.says(&mut shard, "ok"), answers(&["POST:ok"]));
-}
-
-#[test]
-fn a_quiet_connection_is_let_go() {
-    let (mut shard, _) = actor();
-    let client = HttpClient::new(&shard);
-    client.says(&mut shard, GET);
-    shard.advance(Duration::from_secs(74));
-    assert_eq!(client.says(&mut shard, GET), answers(&["GET:"]));
-    shard.advance(Duration::from_secs(76));
-    assert!(client.is_closed() && client.hears().is_empty());
-    // One that has begun a request is told.
-    let half = HttpClient::new(&shard);
-    half.says(&mut shard, GET);
-    half.says(&mut shard, "GET / HT");
-    shard.advance(Duration::from_secs(11));
-    assert_eq!(half.hears().first().map(|(status, _)| *status), Some(408));
-}
-
-#[test]
-fn an_upgrade_may_follow_requests() {
-    let (mut shard, notes) = actor();
-    let upgrade = "GET /ada HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-    let client = HttpClient::new(&shard);
-    let heard = client.says(&mut shard, &format!("{GET}{GET}{upgrade}"));
-    assert_eq!(heard.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [200, 200, 101]);
-    assert_eq!(notes.borrow()[1..], ["open ada"]);
-}
-
-#[test]
-fn requests_wait_for_the_answer_of_a_ticket() {
-    let (mut shard, _) = actor();
-    let client = HttpClient::new(&shard);
-    let later = GET.replace("/echo", "/later");
-    assert_eq!(client.says(&mut shard, &format!("{later}{GET}")), []);
-    assert_eq!(client.says(&mut shard, GET), []);
-    shard.handle().command(0, Order::Respond("later".into())).unwrap();
-    shard.run();
-    assert_eq!(client.hears(), answers(&["late", "GET:", "GET:"]));
-    assert!(!client.is_closed());
-}
-
-/// A client that has said its last word still hears the answers.
-#[test]
-fn a_half_closed_connection_is_answered() {
-    let (mut shard, _) = actor();
-    let client = HttpClient::new(&shard);
-    client.wire.borrow_mut().to_server.extend_from_slice(GET.repeat(2).as_bytes());
-    client.wire.borrow_mut().client_left = true;
-    shard.run();
-    assert_eq!(client.hears(), answers(&["GET:", "GET:"]));
-    assert!(client.is_closed());
-    let waiting = HttpClient::new(&shard);
-    waiting.says(&mut shard, &GET.replace("/echo", "/later"));
-    waiting.wire.borrow_mut().client_left = true;
-    shard.run();
-    shard.handle().command(0, Order::Respond("later".into())).unwrap();
-    shard.run();
-    assert_eq!(waiting.hears(), answers(&["late"]));
-    assert!(waiting.is_closed());
-    shard.run();
-    assert_eq!(shard.handle().metrics().connections_now, 0);
-}
-
-#[test]
-fn what_comes_before_a_response_is_out_is_bounded() {
-    let (mut shard, _) = actor();
-    let client = HttpClient::new(&shard);
-    client.wire.borrow_mut().is_full = true;
-    client.says(&mut shard, GET);
-    client.says(&mut shard, &GET.repeat(1_500));
-    assert!(!client.is_closed());
-    client.says(&mut shard, &GET.repeat(1_500));
-    assert!(client.is_closed(), "64 KiB and more");
 }

@@ -5,14 +5,14 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ringwire::{
     Builder, Config, Conn, Context, DriverChoice, DriverKind, Handle, Handler, Message, Offer,
-    Request, Running, Server, SetupError, ShardStart, Upgrade,
+    Request, RunError, Running, Server, ShardStart, Upgrade,
 };
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -32,15 +32,13 @@ pub const NEVER_MS: u32 = 600_000;
 
 /// No other deadline than those that a test sets.
 pub fn patient() -> Config {
-    Config {
-        handshake_timeout_ms: NEVER_MS,
-        message_timeout_ms: 0,
-        idle_timeout_ms: 0,
-        ping_interval_ms: 0,
-        write_timeout_ms: 0,
-        close_timeout_ms: NEVER_MS,
-        ..Config::default()
-    }
+    Config::new()
+        .handshake_timeout_ms(NEVER_MS)
+        .message_timeout_ms(0)
+        .idle_timeout_ms(0)
+        .ping_interval_ms(0)
+        .write_timeout_ms(0)
+        .close_timeout_ms(NEVER_MS)
 }
 
 /// The driver that every test runs on: `auto`, `io_uring` or `epoll`, as `RINGWIRE_DRIVER` says;
@@ -104,16 +102,16 @@ pub fn own_ip() -> Ipv4Addr {
 }
 
 /// A running server; dropping it stops it and waits for its end.
-pub struct TestServer {
-    running: Option<Running>,
+pub struct TestServer<C: Send + 'static = ()> {
+    running: Option<Running<C>>,
 }
 
-impl TestServer {
+impl<C: Send + 'static> TestServer<C> {
     /// Starts a server on a free port, on the driver asked for ([`driver_choice`]).
-    pub fn start<H: Handler<Command = ()>>(
+    pub fn start<H: Handler<Command = C>>(
         shards: usize,
         config: Config,
-        make: impl Fn(ShardStart) -> H + Send + Sync + 'static,
+        make: impl Fn(ShardStart<C>) -> H + Send + Sync + 'static,
     ) -> Self {
         let ip = own_ip();
         let mut server = builder().listen(format!("{ip}:0")).shards(shards).config(config);
@@ -129,7 +127,7 @@ impl TestServer {
         Self { running: Some(running) }
     }
 
-    fn running(&self) -> &Running {
+    fn running(&self) -> &Running<C> {
         self.running.as_ref().expect("running until dropped")
     }
 
@@ -141,7 +139,7 @@ impl TestServer {
         self.running().driver()
     }
 
-    pub fn handle(&self) -> Handle {
+    pub fn handle(&self) -> Handle<C> {
         self.running().handle()
     }
 
@@ -169,14 +167,14 @@ impl TestServer {
     }
 
     /// Stops the server and waits for its end.
-    pub fn stop(mut self) -> Result<(), SetupError> {
+    pub fn stop(mut self) -> Result<(), RunError> {
         let running = self.running.take().expect("running until dropped");
         running.handle().stop();
         running.join()
     }
 }
 
-impl Drop for TestServer {
+impl<C: Send + 'static> Drop for TestServer<C> {
     fn drop(&mut self) {
         let Some(running) = self.running.take() else { return };
         running.handle().stop();
@@ -307,6 +305,13 @@ impl From<TcpStream> for RawClient {
 }
 
 impl RawClient {
+    /// A client of a server that is not there yet, and the server's end of its connection.
+    pub fn pair() -> (Self, TcpStream) {
+        let listener = TcpListener::bind((own_ip(), 0)).unwrap();
+        let client = Self::connect(listener.local_addr().unwrap());
+        (client, listener.accept().unwrap().0)
+    }
+
     /// As [`TestServer::connect`].
     pub fn connect(addr: SocketAddr) -> Self {
         Self::patient(connect(addr))
@@ -500,6 +505,16 @@ impl RawClient {
     /// Vanishes with RST instead of FIN.
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Waits until the other end of a pair is closed, behind whatever came before.
+    pub fn expect_closed(stream: &std::os::unix::net::UnixStream) {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = Vec::new();
+        match (&*stream).read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        }
     }
 
     /// Waits until the connection is gone, by FIN or reset, whatever came before.

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{ACCEPT_BYTES, OWN_HEADERS, accept_for, is_key};
+use super::{ACCEPT_BYTES, OWN_HEADERS, accept_for_key};
 use crate::http::{
     Fields, InvalidHeader, Method, Request, RequestError, is_token, list,
     response::{append_header, check_header},
@@ -91,7 +91,7 @@ impl<'a> Request<'a> {
             return Err(RequestError::WebSocketVersion);
         };
         let accept = match fields.only("Sec-WebSocket-Key") {
-            Ok(Some(key)) if is_key(key) => accept_for(key),
+            Ok(Some(key)) => accept_for_key(key).ok_or(RequestError::WebSocketKey)?,
             _ => return Err(RequestError::WebSocketKey),
         };
         check_protocols(&fields)?;

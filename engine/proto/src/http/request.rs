@@ -129,6 +129,15 @@ impl<'a> Request<'a> {
         cookies::of(&self.fields)
     }
 
+    /// The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1), as it was sent. `None` without
+    /// this header, for another scheme, and for a token that is not text.
+    pub fn bearer_token(&self) -> Option<&'a str> {
+        let (scheme, token) =
+            str::from_utf8(self.header("Authorization")?).ok()?.split_once(' ')?;
+        // Schemes have no case (RFC 9110 §11.1), and any number of spaces may follow (§11.4).
+        scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start_matches(' '))
+    }
+
     /// The first value of this header. Names are compared without case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.fields.values(name).next()

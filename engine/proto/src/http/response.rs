@@ -44,6 +44,35 @@ impl Response {
         Self { status, lines: Vec::new(), body: Cow::Borrowed(&[]) }
     }
 
+    /// A response of plain text, in UTF-8.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn text(status: u16, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status).body("text/plain; charset=utf-8", into_bytes(text.into()))
+    }
+
+    /// A page in HTML, in UTF-8.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn html(status: u16, page: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status).body("text/html; charset=utf-8", into_bytes(page.into()))
+    }
+
+    /// A 401, which must name at least one scheme by which the client can authenticate itself, such
+    /// as `Bearer` (RFC 9110 §11.6.1, §15.5.2). The text says what was wrong.
+    ///
+    /// # Panics
+    ///
+    /// If `challenge` is not fit for a header.
+    pub fn unauthorized(challenge: &str, text: impl Into<Cow<'static, str>>) -> Self {
+        let response = Self::text(401, text).header("WWW-Authenticate", challenge);
+        response.expect("a challenge is one line of text")
+    }
+
     /// The status.
     pub const fn status(&self) -> u16 {
         self.status
@@ -122,6 +151,13 @@ impl Response {
     pub(crate) fn own_header(mut self, name: &str, value: &str) -> Self {
         append_header(&mut self.lines, name, value);
         self
+    }
+}
+
+fn into_bytes(text: Cow<'static, str>) -> Cow<'static, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 

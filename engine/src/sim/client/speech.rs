@@ -9,6 +9,9 @@ impl Client {
         if self.manners == Manners::Hostile && self.stage == Stage::Leaving {
             self.flood(40_000);
         }
+        if self.stage == Stage::Opening {
+            return self.ask_on();
+        }
         if self.stage != Stage::Open || self.connection.outgoing.close_sent() {
             return;
         }
@@ -16,6 +19,14 @@ impl Client {
             return self.misbehave();
         }
         self.command();
+    }
+
+    /// Says something, and does not listen.
+    pub(in crate::sim) fn speak_up(&mut self) {
+        self.note_network();
+        self.speak();
+        let out = std::mem::take(&mut self.out);
+        self.put(&out);
     }
 
     /// A numbered message with one to four commands, whole or in fragments.

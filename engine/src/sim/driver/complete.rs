@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Accept, Manner, OpenSocket, Place, Send, SimDriver};
+use super::{Accept, Manner, OpenSocket, Place, Send, SimDriver, SimSocket};
 use crate::driver::{Completion, Errno, Key, Lease, Outbound};
 use crate::sim::wire::{Faults, Wire};
 
@@ -16,7 +16,7 @@ const BROKEN: [i32; 5] =
     [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENOMEM, libc::EIO];
 
 impl SimDriver {
-    pub(super) fn accept(&mut self, completions: &mut Vec<Completion>) {
+    pub(super) fn accept(&mut self, completions: &mut Vec<Completion<SimSocket>>) {
         if self.accept_cancelled && !self.strikes(self.faults().cancel_late) {
             self.end_cancelled_accept();
         }
@@ -34,7 +34,7 @@ impl SimDriver {
     }
 
     /// Accepts one connection, if one waits.
-    pub(super) fn accept_one(&mut self) -> Option<Completion> {
+    pub(super) fn accept_one(&mut self) -> Option<Completion<SimSocket>> {
         if self.accept == Accept::Off {
             return None;
         }
@@ -57,7 +57,7 @@ impl SimDriver {
     }
 
     /// Completes what may be completed on one socket.
-    pub(super) fn progress(&mut self, number: i32, completions: &mut Vec<Completion>) {
+    pub(super) fn progress(&mut self, number: i32, completions: &mut Vec<Completion<SimSocket>>) {
         let faults = self.faults();
         self.may_break(number);
         let is_over = self.sockets[&number].is_shut_down;
@@ -83,7 +83,7 @@ impl SimDriver {
         &mut self,
         number: i32,
         faults: &Faults,
-        completions: &mut Vec<Completion>,
+        completions: &mut Vec<Completion<SimSocket>>,
     ) {
         // A multishot completes several times in one pass.
         for _ in 0..4 {
@@ -109,7 +109,7 @@ impl SimDriver {
         number: i32,
         key: Key,
         faults: &Faults,
-        completions: &mut Vec<Completion>,
+        completions: &mut Vec<Completion<SimSocket>>,
     ) -> bool {
         let socket = self.sockets.get_mut(&number).expect("a socket that is open");
         let Manner::Into { buffer, bytes } = &mut socket.manner else { return false };
@@ -196,7 +196,7 @@ impl SimDriver {
         number: i32,
         faults: &Faults,
         is_over: bool,
-        completions: &mut Vec<Completion>,
+        completions: &mut Vec<Completion<SimSocket>>,
     ) {
         let is_late = self.is_send_late(number);
         if !is_late && self.strikes(faults.delay) {
@@ -218,7 +218,7 @@ impl SimDriver {
         number: i32,
         is_short: bool,
         is_over: bool,
-    ) -> Option<Completion> {
+    ) -> Option<Completion<SimSocket>> {
         let socket = self.sockets.get_mut(&number).expect("a socket that is open");
         let send = socket.send.as_ref()?;
         let mut wire = socket.wire.borrow_mut();
@@ -259,7 +259,7 @@ impl SimDriver {
     }
 
     /// Completions that have waited are the shard's from here on.
-    pub(super) fn hand_out(&mut self, completions: &mut Vec<Completion>) {
+    pub(super) fn hand_out(&mut self, completions: &mut Vec<Completion<SimSocket>>) {
         let mut taken = self.waiting.len();
         let late = self.faults().hand_out_late;
         if self.strikes(late) {
@@ -269,7 +269,11 @@ impl SimDriver {
         self.handed_out = completions.len();
     }
 
-    pub(super) fn hand_out_first(&mut self, count: usize, completions: &mut Vec<Completion>) {
+    pub(super) fn hand_out_first(
+        &mut self,
+        count: usize,
+        completions: &mut Vec<Completion<SimSocket>>,
+    ) {
         self.completions_handed_out += count as u64;
         for _ in 0..count {
             let (_, completion) = self.waiting.pop_front().expect("counted by the caller");
@@ -278,12 +282,12 @@ impl SimDriver {
     }
 
     /// Something is over, to be handed out.
-    pub(super) fn complete(&mut self, completion: Completion) {
+    pub(super) fn complete(&mut self, completion: Completion<SimSocket>) {
         self.waiting.push_back((self.kernel.now_ms.get(), completion));
     }
 
     /// What a completion tells of is the shard's from here on.
-    pub(super) fn hand_over(&mut self, completion: Completion) -> Completion {
+    pub(super) fn hand_over(&mut self, completion: Completion<SimSocket>) -> Completion<SimSocket> {
         let (key, is_receive) = match &completion {
             Completion::Received { key, result, more } => {
                 if let Ok(Some(lease)) = result {
@@ -317,7 +321,7 @@ impl SimDriver {
         socket.expect("a socket outlives what is in flight")
     }
 
-    fn complete_send(&mut self, send: Send, result: Result<u32, Errno>) -> Completion {
+    fn complete_send(&mut self, send: Send, result: Result<u32, Errno>) -> Completion<SimSocket> {
         let Send { key, outbound, .. } = send;
         if let Outbound::Received(received) = &outbound {
             self.places[received.lease.buffer as usize] = Place::Leased;

@@ -1,7 +1,6 @@
 //! What the world and the checks ask the simulated kernel.
 
-use super::{Accept, Place, SimDriver, number_of};
-use crate::driver::Socket;
+use super::{Accept, Place, SimDriver, SimSocket};
 use crate::sim::Outstanding;
 
 impl SimDriver {
@@ -27,8 +26,8 @@ impl SimDriver {
 }
 
 impl Outstanding for SimDriver {
-    fn outstanding(&self, socket: &Socket) -> (bool, bool) {
-        let open = &self.sockets[&number_of(socket)];
+    fn outstanding(&self, socket: &SimSocket) -> (bool, bool) {
+        let open = &self.sockets[&socket.number];
         (open.receive.is_some() || open.receive_ends, open.send.is_some() || open.send_ends)
     }
 

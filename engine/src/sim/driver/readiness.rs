@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Accept, Manner, SimDriver};
+use super::{Accept, Manner, SimDriver, SimSocket};
 use crate::driver::{Completion, Errno, Lease};
 use crate::sim::dice::Dice;
 use crate::sim::wire::Faults;
@@ -71,7 +71,7 @@ impl Readiness {
 
 impl SimDriver {
     /// A tick.
-    pub(super) fn take_turns(&mut self, completions: &mut Vec<Completion>) {
+    pub(super) fn take_turns(&mut self, completions: &mut Vec<Completion<SimSocket>>) {
         let Readiness { seen, turns_max, over_max, .. } = *self.readiness();
         // A full tick's share of those who were ready is left: who is ready now is behind them.
         if seen < turns_max {
@@ -160,7 +160,7 @@ impl SimDriver {
         }
     }
 
-    fn take_listener_turn(&mut self) -> Option<Completion> {
+    fn take_listener_turn(&mut self) -> Option<Completion<SimSocket>> {
         self.readiness().is_listener_queued = false;
         let completion = self.accept_one();
         if completion.is_none() && self.accept != Accept::Off {
@@ -170,7 +170,7 @@ impl SimDriver {
         completion
     }
 
-    fn take_socket_turn(&mut self, number: i32) -> Option<Completion> {
+    fn take_socket_turn(&mut self, number: i32) -> Option<Completion<SimSocket>> {
         // It may have been closed meanwhile.
         let socket = self.sockets.get_mut(&number)?;
         socket.is_queued = false;

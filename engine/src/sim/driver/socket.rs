@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::driver::{Descriptor, Key, Outbound, Socket};
+use std::net::SocketAddr;
+
+use crate::driver::{Key, Outbound, Socket};
 use crate::sim::kernel::Kernel;
 use crate::sim::wire::SharedWire;
 
@@ -11,6 +13,23 @@ pub(crate) struct SimSocket {
     pub(super) number: i32,
     pub(super) wire: SharedWire,
     pub(super) kernel: Rc<Kernel>,
+}
+
+impl Socket for SimSocket {
+    fn unread_bytes(&self) -> u32 {
+        let mut wire = self.wire.borrow_mut();
+        wire.asked_ms.get_or_insert(self.kernel.now_ms.get());
+        self.kernel.looks.set(self.kernel.looks.get() + 1);
+        wire.to_server.len() as u32
+    }
+
+    fn unacknowledged_bytes(&self) -> u32 {
+        self.wire.borrow().to_client.len() as u32
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 impl std::fmt::Debug for SimSocket {
@@ -83,9 +102,14 @@ impl OpenSocket {
         }
     }
 
+    /// A receive would find bytes.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.wire.borrow().to_server.is_empty()
+    }
+
     /// A receive would find bytes, the end, or an error.
     pub(super) fn has_input(&self) -> bool {
-        self.is_at_end() || !self.wire.borrow().to_server.is_empty()
+        self.is_at_end() || self.has_unread()
     }
 
     pub(super) fn is_at_end(&self) -> bool {
@@ -101,16 +125,5 @@ impl OpenSocket {
             |send: &Send| send.not_before_ms <= now_ms && wire.to_client.len() < wire.window_bytes;
         let is_over = self.is_shut_down || wire.broken.is_some() || wire.client_reset;
         receive || self.send.as_ref().is_some_and(|send| is_over || is_writable(send))
-    }
-}
-
-pub(super) fn number_of(socket: &Socket) -> i32 {
-    simulated(socket).number
-}
-
-pub(super) fn simulated(socket: &Socket) -> &SimSocket {
-    match &socket.0 {
-        Descriptor::Simulated(socket) => socket,
-        Descriptor::Open(_) => panic!("a socket of another driver"),
     }
 }

@@ -1,41 +1,147 @@
-//! The handler of the simulated shards: does what the clients' messages say, and notes in the model
-//! what it is told and what it queues.
+//! The handler of the simulated shards: its callbacks, which note in the model what they are told.
 
-use ringwire_proto::{CloseCode, Message, Offer, Request, frame_header_bytes};
+use ringwire_proto::{CloseCode, Message, Method, Offer, Request, Response};
 
-use super::{Fate, Model, SharedModel};
+use super::errands::{Deed, Errand};
+use super::tickets::{Held, RequestId, Will, numbered};
+use super::{Fate, SharedModel, State};
 use crate::conn::{Conn, SendStatus};
 use crate::context::Context;
-use crate::handler::{Gap, Handler, Upgrade};
-use crate::sim::label::{ClientNumber, FOREIGN, Label, To};
+use crate::handler::{Gap, Handler, Reply, Upgrade};
+use crate::shard::app_timers::TimerId;
+use crate::sim::dice::Dice;
 
 /// The handler of every simulated shard.
 pub(in crate::sim) struct ModelHandler {
     pub(in crate::sim) model: SharedModel,
     pub(in crate::sim) shard: usize,
+    pub(in crate::sim) dice: Dice,
+    /// A command of the shard to itself is being carried out.
+    pub(in crate::sim) is_obeying_own: bool,
 }
-
-/// Which client a connection belongs to; `None` before the upgrade.
-type State = Option<ClientNumber>;
 
 impl Handler for ModelHandler {
     type State = State;
-    type Command = ();
+    type Command = Errand;
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        {
+            let mut model = self.model.borrow_mut();
+            model.starts[self.shard] += 1;
+            model.now_ms[self.shard] = cx.now_ms();
+        }
+        self.act_sometimes(cx, None);
+    }
+
+    fn on_stop(&mut self, cx: &mut Context<'_, Self>) {
+        // Before it counts as stopped: what is sent here still goes out.
+        self.act_sometimes(cx, None);
+        let mut model = self.model.borrow_mut();
+        model.stops[self.shard] += 1;
+        if !model.is_stopping {
+            model.violate(format!("shard {}: stops, and nobody said so", self.shard));
+        }
+    }
 
     fn on_upgrade(
         &mut self,
-        _cx: &mut Context<'_, Self>,
+        cx: &mut Context<'_, Self>,
         request: &Request<'_>,
         _offer: &Offer<'_>,
     ) -> Upgrade<State> {
-        match request.path()[1..].parse() {
-            Ok(client) => Upgrade::accept(Some(client)),
-            Err(_) => Upgrade::refuse(ringwire_proto::Response::new(404)),
+        let Some(id) = id_of(request.path()) else {
+            return Upgrade::refuse(Response::new(404));
+        };
+        self.act_sometimes(cx, None);
+        let will = self.hear(id, request.body());
+        let state = self.model.borrow().state_for(id.0);
+        match will {
+            Will::Now => self.model.borrow_mut().requests.note_answered(id, 101),
+            Will::Both => {
+                let held = Held::new(cx.ticket(), id, true).void();
+                let mut model = self.model.borrow_mut();
+                model.requests.note_answered(id, 101);
+                model.held.push(held);
+            }
+            Will::Later => {
+                let ticket = self.take_ticket(cx, id, true);
+                let later = Upgrade::later(&ticket);
+                self.model.borrow_mut().held.push(Held::new(ticket, id, true));
+                return later;
+            }
+            Will::Panic => self.panic_about(id),
+        }
+        Upgrade::accept(state)
+    }
+
+    fn on_request(&mut self, cx: &mut Context<'_, Self>, request: &Request<'_>) -> Reply {
+        let Some(id) = request.path().strip_prefix("/q").and_then(id_of) else {
+            return Response::new(404).into();
+        };
+        self.act_sometimes(cx, None);
+        if request.method() == Method::Options {
+            self.model.borrow_mut().violate(format!("{id:?}: OPTIONS is the engine's"));
+        }
+        match self.hear(id, request.body()) {
+            Will::Now => self.model.borrow_mut().requests.note_answered(id, 200),
+            Will::Both => {
+                let held = Held::new(cx.ticket(), id, false).void();
+                let mut model = self.model.borrow_mut();
+                model.requests.note_answered(id, 200);
+                model.held.push(held);
+            }
+            Will::Later => {
+                let ticket = self.take_ticket(cx, id, false);
+                let later = Reply::later(&ticket);
+                self.model.borrow_mut().held.push(Held::new(ticket, id, false));
+                return later;
+            }
+            Will::Panic => self.panic_about(id),
+        }
+        let body = vec![b'.'; *self.dice.pick(&[0, 7, 300, 1_200])];
+        numbered(200, id.1).body("text/plain", body).into()
+    }
+
+    fn on_command(&mut self, cx: &mut Context<'_, Self>, errand: Errand) {
+        let Errand { number, deed } = errand;
+        trace!("shard {}: carries out command {number}", self.shard);
+        {
+            let mut model = self.model.borrow_mut();
+            let (tick, own) = (model.tick, model.errands.own_in_tick);
+            let taken = model.errands.take(self.shard, number, tick);
+            model.expect_right(taken);
+            self.is_obeying_own = model.errands.own_in_tick > own;
+        }
+        match deed {
+            Deed::Nothing => {}
+            Deed::Act => self.act(cx, None),
+            Deed::Answer(held) => self.answer(cx, &mut self.model.borrow_mut(), held),
+            Deed::Panic => {
+                self.is_obeying_own = false;
+                self.panic();
+            }
+        }
+        self.is_obeying_own = false;
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_, Self>, timer: TimerId) {
+        trace!("shard {}: {timer:?} fires at {}", self.shard, cx.now_ms());
+        {
+            let mut model = self.model.borrow_mut();
+            let fired = model.clocks.fire(self.shard, timer, cx.now_ms());
+            model.expect_right(fired);
+        }
+        if self.dice.chance(15) {
+            self.cancel_timer(cx, Some(timer));
+        }
+        self.act_sometimes(cx, None);
+        if self.dice.chance(1) {
+            self.panic();
         }
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>, state: &mut State) {
-        let client = state.expect("set by on_upgrade");
+        let client = state.client;
         let mut model = self.model.borrow_mut();
         trace!("shard {}: client {client} opens as {}", self.shard, conn.id());
         model.opens += 1;
@@ -46,10 +152,12 @@ impl Handler for ModelHandler {
         if !is_first {
             model.violate(format!("client {client} was opened twice"));
         }
+        drop(model);
+        self.act_sometimes(conn, Some(client));
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, Self>, state: &mut State, message: Message<'_>) {
-        let client = state.expect("set by on_upgrade");
+        let client = state.client;
         let text = match message {
             Message::Text(text) => text.to_owned(),
             Message::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -69,20 +177,28 @@ impl Handler for ModelHandler {
                 self.obey(conn, client, command, &mut commands);
             }
         }
+        self.pass_on(conn, message, &text);
+        self.act_sometimes(conn, Some(client));
     }
 
-    fn on_drain(&mut self, _conn: &mut Conn<'_, Self>, state: &mut State) {
-        let client = state.expect("set by on_upgrade");
+    fn on_pong(&mut self, conn: &mut Conn<'_, Self>, state: &mut State, _payload: &[u8]) {
+        self.act_sometimes(conn, Some(state.client));
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_, Self>, state: &mut State) {
+        let client = state.client;
         let mut model = self.model.borrow_mut();
         let tenant = model.tenants.entry(client).or_default();
         let owed = std::mem::take(&mut tenant.owes_drain);
         if !owed && !tenant.may_fill_unseen {
             model.violate(format!("client {client}: a drain that was not owed"));
         }
+        drop(model);
+        self.act_sometimes(conn, Some(client));
     }
 
-    fn on_gap(&mut self, _conn: &mut Conn<'_, Self>, state: &mut State, gap: Gap) {
-        let client = state.expect("set by on_upgrade");
+    fn on_gap(&mut self, conn: &mut Conn<'_, Self>, state: &mut State, gap: Gap) {
+        let client = state.client;
         trace!("shard {}: client {client} is told of {gap:?}", self.shard);
         let mut model = self.model.borrow_mut();
         if model.overflow_closes || gap.publishes == 0 {
@@ -92,13 +208,14 @@ impl Handler for ModelHandler {
         // Whatever other shards have published so far may be what is missing.
         let tenant = model.tenants.entry(client).or_default();
         let from_afar = tenant.due_from_afar.iter_mut();
-        let published =
-            from_afar.filter(|(sender, _)| sender.way == "publish" || sender.shard == FOREIGN);
+        let published = from_afar.filter(|(sender, _)| sender.way != "direct");
         for (_, fate) in published.flat_map(|(_, due)| due) {
             if *fate == Fate::MustCome {
                 *fate = Fate::InGap;
             }
         }
+        drop(model);
+        self.act_sometimes(conn, Some(client));
     }
 
     fn on_close(
@@ -108,7 +225,7 @@ impl Handler for ModelHandler {
         code: CloseCode,
         reason: &str,
     ) {
-        let client = state.expect("set by on_upgrade");
+        let client = state.client;
         trace!("shard {}: client {client} closes with {code} {reason}", self.shard);
         assert_eq!(conn.send("too late"), SendStatus::Dropped);
         {
@@ -132,160 +249,62 @@ impl Handler for ModelHandler {
             if was_closed {
                 model.violate(format!("client {client} was closed twice"));
             }
+            if reason == "server stops" && model.stops[self.shard] != 1 {
+                model.violate(format!("client {client} is told of a stop before its handler"));
+            }
         }
         self.publish(conn, 'a', 3, None);
+        self.act_sometimes(conn, Some(client));
     }
 }
 
+/// The request that a path names.
+fn id_of(path: &str) -> Option<RequestId> {
+    let (client, number) = path.strip_prefix('/')?.split_once('/')?;
+    Some((client.parse().ok()?, number.parse().ok()?))
+}
+
 impl ModelHandler {
-    fn note_message(&mut self, client: ClientNumber, number: u64) {
+    /// What to do with a request, if it is one that was to come now.
+    fn hear(&mut self, id: RequestId, body: &[u8]) -> Will {
+        trace!("shard {}: hears {id:?}", self.shard);
         let mut model = self.model.borrow_mut();
-        model.heard += 1;
-        let tenant = model.tenants.entry(client).or_default();
-        let before = std::mem::replace(&mut tenant.heard, number);
-        let is_open = tenant.is_open && !tenant.is_closing;
-        // A hostile client's garbage may swallow its own messages.
-        let is_next = before + 1 == number || tenant.is_hostile;
-        if !is_next || !is_open {
-            model.violate(format!(
-                "client {client}: message {number} after {before}, open {is_open}"
-            ));
+        let is_hostile = model.tenants.get(&id.0).is_some_and(|tenant| tenant.is_hostile);
+        match model.requests.hear(id, body) {
+            Ok(will) => will,
+            // Its bytes may be anybody's garbage.
+            Err(_) if is_hostile => Will::Now,
+            Err(what) => {
+                model.violate(what);
+                Will::Now
+            }
         }
     }
 
-    fn obey(
+    /// The ticket that a request waits for; perhaps after one that has no effect.
+    fn take_ticket(
         &mut self,
-        conn: &mut Conn<'_, Self>,
-        client: ClientNumber,
-        command: char,
-        commands: &mut std::str::Chars<'_>,
-    ) {
-        match command {
-            'e' => self.send_new(conn, client, 5),
-            'b' => self.send_new(conn, client, 700),
-            'p' => self.publish(conn, commands.next().unwrap_or('a'), 8, None),
-            'L' => self.publish(conn, commands.next().unwrap_or('a'), 4_200, None),
-            'P' => self.publish(conn, commands.next().unwrap_or('a'), 600, None),
-            'o' => self.publish(conn, commands.next().unwrap_or('a'), 8, Some(client)),
-            's' => {
-                let topic = commands.next().unwrap_or('a');
-                if conn.subscribe(topic.encode_utf8(&mut [0; 4])) {
-                    let mut model = self.model.borrow_mut();
-                    let tenant = model.tenants.entry(client).or_default();
-                    tenant.note_unseen();
-                    tenant.topics.insert(topic);
-                    tenant.topics_ever.insert(topic);
-                }
-            }
-            'u' => {
-                let topic = commands.next().unwrap_or('a');
-                conn.unsubscribe(topic.encode_utf8(&mut [0; 4]));
-                let mut model = self.model.borrow_mut();
-                let tenant = model.tenants.entry(client).or_default();
-                if tenant.topics.remove(&topic) {
-                    // What others have published to it may come or not, from now on.
-                    let name = topic.to_string();
-                    for (payload, fate) in tenant.due_from_afar.values_mut().flatten() {
-                        let to = Label::of(payload).map(|label| label.to);
-                        if to == Some(To::Topic(&name)) {
-                            *fate = Fate::Free;
-                        }
-                    }
-                }
-            }
-            'c' => {
-                conn.close(CloseCode::NORMAL, "told to");
-                let mut model = self.model.borrow_mut();
-                let tenant = model.tenants.entry(client).or_default();
-                tenant.is_closing = true;
-                tenant.topics.clear();
-            }
-            'g' => {
-                let is_queued = conn.ping(b"sim");
-                self.check_unsent(conn, client, is_queued, 2 + 3);
-            }
-            // Without the panic hook: it would print.
-            '!' => {
-                self.model.borrow_mut().panics += 1;
-                std::panic::resume_unwind(Box::new("told to"))
-            }
-            _ => {}
+        cx: &mut Context<'_, Self>,
+        id: RequestId,
+        is_handshake: bool,
+    ) -> crate::ticket::Ticket<Self> {
+        if self.dice.chance(10) {
+            let held = Held::new(cx.ticket(), id, is_handshake).void();
+            self.model.borrow_mut().held.push(held);
         }
-    }
-
-    fn send_new(&mut self, conn: &mut Conn<'_, Self>, client: ClientNumber, pad: usize) {
-        let to = To::Client(client);
-        let payload = self.model.borrow_mut().payload(self.shard, "server", to, pad);
-        self.send(conn, client, Message::Text(&payload), payload.clone());
-    }
-
-    fn send(
-        &mut self,
-        conn: &mut Conn<'_, Self>,
-        client: ClientNumber,
-        message: Message<'_>,
-        payload: String,
-    ) {
-        let status = conn.send(message);
-        trace!("shard {}: {payload:.20} to client {client}: {status:?}", self.shard);
-        let frame_bytes = frame_header_bytes(payload.len()) + payload.len();
-        let is_queued = status != SendStatus::Dropped;
-        self.check_unsent(conn, client, is_queued, frame_bytes);
         let mut model = self.model.borrow_mut();
-        let tenant = model.tenants.entry(client).or_default();
-        if is_queued {
-            tenant.due.push_back(payload);
-        } else if tenant.is_open && !tenant.is_closing {
-            model.sends_dropped += 1;
-            return;
-        }
-        tenant.owes_drain |= status == SendStatus::Backpressure;
+        model.requests.note_waiting(id, self.shard, cx.now_ms());
+        cx.ticket()
     }
 
-    /// Whether a frame was queued exactly if there was room for it: behind others only within the
-    /// limit, alone always.
-    fn check_unsent(
-        &mut self,
-        conn: &Conn<'_, Self>,
-        client: ClientNumber,
-        is_queued: bool,
-        frame_bytes: usize,
-    ) {
-        let unsent = conn.buffered_bytes();
-        let mut model = self.model.borrow_mut();
-        let Model { write_bytes_max, overflow_closes, .. } = *model;
-        let tenant = model.tenants.entry(client).or_default();
-        let is_right = if is_queued {
-            unsent == frame_bytes || unsent <= write_bytes_max
-        } else {
-            let may_be_closing =
-                tenant.is_closing || (overflow_closes && tenant.may_have_overflowed);
-            may_be_closing || (unsent > 0 && unsent + frame_bytes > write_bytes_max)
-        };
-        tenant.may_have_overflowed |= !is_queued;
-        if !is_right {
-            model.violate(format!(
-                "client {client}: {frame_bytes} bytes, queued {is_queued}, {unsent} unsent"
-            ));
-        }
+    fn panic_about(&self, id: RequestId) -> ! {
+        self.model.borrow_mut().requests.note_answered(id, 500);
+        self.panic()
     }
 
-    fn publish(
-        &mut self,
-        conn: &mut Conn<'_, Self>,
-        topic: char,
-        pad: usize,
-        but: Option<ClientNumber>,
-    ) {
-        let mut model = self.model.borrow_mut();
-        let mut name = [0; 4];
-        let name = &*topic.encode_utf8(&mut name);
-        let payload = model.payload(self.shard, "publish", To::Topic(name), pad);
-        model.note_publish(self.shard, topic, &payload, but);
-        if but.is_some() {
-            conn.publish(name, payload.as_str());
-        } else {
-            conn.publish_all(name, payload.as_str());
-        }
+    /// Without the panic hook: it would print.
+    pub(super) fn panic(&self) -> ! {
+        self.model.borrow_mut().panics += 1;
+        std::panic::resume_unwind(Box::new("told to"))
     }
 }

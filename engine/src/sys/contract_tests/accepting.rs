@@ -31,7 +31,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// The next accept: its listener, its result, and whether it is still armed.
-fn accepted<D: KernelDriver>(tried: &mut Tried<D>) -> (usize, Result<Socket, Errno>, bool) {
+fn accepted<D: KernelDriver>(tried: &mut Tried<D>) -> (usize, Result<KernelSocket, Errno>, bool) {
     tried.until(|_, completion| match completion {
         Completion::Accepted { listener, result, more } => Some((listener, result, more)),
         other => panic!("nothing but an accept is in flight: {other:?}"),
@@ -48,7 +48,7 @@ fn a_connection_comes_through_the_listener_it_was_made_to<D: KernelDriver>() {
         let (from, socket, more) = accepted(&mut tried);
         let socket = socket.unwrap();
         assert_eq!((from, more), (listener, true));
-        assert_eq!(D::peer_addr(&socket), Some(peer.local_addr().unwrap()));
+        assert_eq!(socket.peer_addr(), Some(peer.local_addr().unwrap()));
         tried.driver.close(socket);
     }
 }
@@ -122,7 +122,7 @@ fn who_waited_before_the_listener_was_ours_is_not_delayed<D: KernelDriver>() {
     tried.driver.arm_accept_once(0);
     let (_, socket, _) = accepted(&mut tried);
     let socket = socket.unwrap();
-    assert!(SockRef::from(super::super::socket::descriptor(&socket)).tcp_nodelay().unwrap());
+    assert!(SockRef::from(&socket.0).tcp_nodelay().unwrap());
     tried.driver.close(socket);
 }
 

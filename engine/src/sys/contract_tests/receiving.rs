@@ -6,7 +6,6 @@ use socket2::SockRef;
 
 use super::*;
 use crate::driver::RECEIVED_BYTES_PER_TICK_MAX;
-use crate::sys::socket::descriptor;
 
 on_both_drivers! {
     bytes_come_in_order_and_the_end_behind_them
@@ -219,7 +218,7 @@ fn a_tick_brings_a_bounded_share_of_what_has_arrived<D: KernelDriver>() {
     const PEERS: u32 = 6;
     const BYTES_EACH: usize = 32 << 10;
     let Some(mut tried) = Tried::<D>::open() else { return };
-    let sockets: Vec<Socket> = (0..PEERS)
+    let sockets: Vec<KernelSocket> = (0..PEERS)
         .map(|slot| {
             let (socket, peer) = tried.pair();
             write(&peer, &[7; BYTES_EACH]);
@@ -266,7 +265,7 @@ fn who_sends_without_a_pause_keeps_nobody_waiting<D: KernelDriver>() {
     // is read makes room for what waits to be sent. As in a server, the buffers hold more than both
     // together; each holds twice what is asked for (socket(7)).
     let kept = BUFFERS * BUFFER_BYTES / 8;
-    SockRef::from(descriptor(&sockets[0])).set_recv_buffer_size(kept).unwrap();
+    SockRef::from(&sockets[0].0).set_recv_buffer_size(kept).unwrap();
     let mut flooder = peers.remove(0);
     SockRef::from(&flooder).set_send_buffer_size(kept).unwrap();
     flooder.set_nonblocking(true).unwrap();
@@ -294,7 +293,7 @@ fn who_sends_without_a_pause_keeps_nobody_waiting<D: KernelDriver>() {
     }
     assert_eq!(heard, QUIET, "within a hundred ticks");
     // Nothing may be in flight when a socket is closed.
-    sockets.iter().for_each(|socket| tried.driver.shut_down(socket));
+    (0..).zip(&sockets).for_each(|(slot, socket)| tried.driver.shut_down(key(slot), socket));
     let mut left = sockets.len();
     tried.until(|driver, completion| {
         let Completion::Received { result, more, .. } = completion else {
@@ -315,7 +314,7 @@ fn a_new_tenant_gets_nothing_of_the_earlier_one<D: KernelDriver>() {
     const SLOTS: u32 = 100;
     const LEAVING: u32 = 20;
     let Some(mut tried) = Tried::<D>::open_with(128) else { return };
-    let mut held: Vec<Option<(Socket, TcpStream)>> = Vec::new();
+    let mut held: Vec<Option<(KernelSocket, TcpStream)>> = Vec::new();
     for slot in 0..SLOTS {
         let (socket, peer) = tried.pair();
         tried.driver.arm_receive(key(slot), &socket);
@@ -371,7 +370,7 @@ fn a_new_tenant_gets_nothing_of_the_earlier_one<D: KernelDriver>() {
     }
 }
 
-fn recycle<D: Driver>(driver: &mut D, completion: Completion) {
+fn recycle<D: Driver>(driver: &mut D, completion: Completion<KernelSocket>) {
     if let Completion::Received { result: Ok(Some(lease)), .. } = completion {
         driver.recycle(lease);
     }
@@ -380,13 +379,13 @@ fn recycle<D: Driver>(driver: &mut D, completion: Completion) {
 fn what_is_unread_is_known<D: KernelDriver>() {
     let Some(mut tried) = Tried::<D>::open() else { return };
     let (socket, mut peer) = tried.pair();
-    assert_eq!(D::unread_bytes(&socket), 0);
+    assert_eq!(socket.unread_bytes(), 0);
     write(&peer, &pattern(BUFFER_BYTES + 10));
-    assert_eq!(D::unread_bytes(&socket) as usize, BUFFER_BYTES + 10);
+    assert_eq!(socket.unread_bytes() as usize, BUFFER_BYTES + 10);
     tried.driver.arm_receive_once(key(0), &socket);
     let mut received = Vec::new();
     tried.until(|driver, completion| Some(take_bytes(driver, completion, key(0), &mut received)));
-    assert_eq!((received.len(), D::unread_bytes(&socket)), (BUFFER_BYTES, 10));
+    assert_eq!((received.len(), socket.unread_bytes()), (BUFFER_BYTES, 10));
     // Closed with input unread: the peer is reset.
     tried.driver.close(socket);
     assert!(tried.tick().is_empty());

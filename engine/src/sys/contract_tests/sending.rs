@@ -23,16 +23,16 @@ const LONG_BYTES: usize = 8 << 20;
 
 impl<D: KernelDriver> Tried<D> {
     /// A pair of sockets between which little fits.
-    fn narrow_pair(&self) -> (Socket, TcpStream) {
+    fn narrow_pair(&self) -> (KernelSocket, TcpStream) {
         let (socket, peer) = self.pair();
-        let Descriptor::Open(descriptor) = &socket.0 else { unreachable!() };
+        let descriptor = &socket.0;
         SockRef::from(descriptor).set_send_buffer_size(64 << 10).unwrap();
         SockRef::from(&peer).set_recv_buffer_size(64 << 10).unwrap();
         (socket, peer)
     }
 }
 
-fn sent(completion: Completion) -> (Result<u32, Errno>, Outbound) {
+fn sent(completion: Completion<KernelSocket>) -> (Result<u32, Errno>, Outbound) {
     match completion {
         Completion::Sent { key: its, result, outbound } if its == key(0) => (result, outbound),
         other => panic!("nothing but a send is in flight: {other:?}"),
@@ -50,7 +50,7 @@ fn read(mut peer: &TcpStream, into: &mut Vec<u8>) {
 
 /// Fills the socket until the kernel takes no more, and a send waits; how many bytes it has taken.
 /// It may take a few more when it has passed some on.
-fn fill<D: KernelDriver>(tried: &mut Tried<D>, socket: &Socket) -> usize {
+fn fill<D: KernelDriver>(tried: &mut Tried<D>, socket: &KernelSocket) -> usize {
     let mut taken = 0;
     tried.driver.send(key(0), socket, Outbound::Own(pattern(LONG_BYTES)), 0);
     for _ in 0..1_000 {
@@ -70,7 +70,7 @@ fn fill<D: KernelDriver>(tried: &mut Tried<D>, socket: &Socket) -> usize {
 }
 
 /// Sends on until the send fails.
-fn errno_of_send<D: KernelDriver>(tried: &mut Tried<D>, socket: &Socket) -> Errno {
+fn errno_of_send<D: KernelDriver>(tried: &mut Tried<D>, socket: &KernelSocket) -> Errno {
     tried.until(|driver, completion| match sent(completion) {
         (Ok(_), outbound) => {
             driver.send(key(0), socket, outbound, 0);
@@ -172,7 +172,7 @@ fn shutting_down_ends_the_receive_and_the_send<D: KernelDriver>() {
     let (socket, _peer) = tried.narrow_pair();
     fill(&mut tried, &socket);
     tried.driver.arm_receive(key(0), &socket);
-    tried.driver.shut_down(&socket);
+    tried.driver.shut_down(key(0), &socket);
     let (mut receive_is_over, mut send_is_over) = (false, false);
     tried.until(|driver, completion| {
         match completion {
@@ -214,9 +214,9 @@ fn the_peer_still_writes_behind_our_fin<D: KernelDriver>() {
 fn what_is_not_acknowledged_is_known<D: KernelDriver>() {
     let Some(mut tried) = Tried::<D>::open() else { return };
     let (socket, peer) = tried.narrow_pair();
-    assert_eq!(D::unacknowledged_bytes(&socket), 0);
+    assert_eq!(socket.unacknowledged_bytes(), 0);
     fill(&mut tried, &socket);
-    assert!(D::unacknowledged_bytes(&socket) > 0, "the kernel has more than the peer has");
+    assert!(socket.unacknowledged_bytes() > 0, "the kernel has more than the peer has");
     SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
     assert_eq!(errno_of_send(&mut tried, &socket), Errno(libc::ECONNRESET));

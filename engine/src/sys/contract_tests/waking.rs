@@ -8,7 +8,7 @@ on_both_drivers! {
     a_wait_ends_with_its_time
 }
 
-fn is_woken(completion: Completion) -> Option<()> {
+fn is_woken(completion: Completion<KernelSocket>) -> Option<()> {
     assert!(matches!(completion, Completion::Woken), "nobody does anything else: {completion:?}");
     Some(())
 }

@@ -18,14 +18,14 @@ fn driver(listeners: Vec<Listener>) -> EpollDriver {
 const PATIENCE: Wait = Wait::Millis(60_000);
 
 /// What one tick brings.
-fn completions(driver: &mut EpollDriver, wait: Wait) -> Vec<Completion> {
+fn completions(driver: &mut EpollDriver, wait: Wait) -> Vec<Completion<KernelSocket>> {
     let mut completions = Vec::new();
     driver.tick(wait, &mut completions);
     completions
 }
 
 /// What comes, however many ticks it takes.
-fn next(driver: &mut EpollDriver) -> Vec<Completion> {
+fn next(driver: &mut EpollDriver) -> Vec<Completion<KernelSocket>> {
     for _ in 0..1_000 {
         let completions = completions(driver, PATIENCE);
         if !completions.is_empty() {
@@ -36,16 +36,20 @@ fn next(driver: &mut EpollDriver) -> Vec<Completion> {
 }
 
 /// Two ends of a connection, one of them the driver's.
-fn pair(driver: &mut EpollDriver) -> (TcpStream, Socket) {
+fn pair() -> (TcpStream, KernelSocket) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (peer, driver.adopt(listener.accept().unwrap().0))
+    (peer, KernelSocket::from(std::os::fd::OwnedFd::from(listener.accept().unwrap().0)))
 }
 
 const FIRST: Key = Key { slot: 0, generation: 1 };
 
 /// The bytes of completions that are all receives of `key`.
-fn bytes_of(driver: &mut EpollDriver, key: Key, completions: Vec<Completion>) -> Vec<u8> {
+fn bytes_of(
+    driver: &mut EpollDriver,
+    key: Key,
+    completions: Vec<Completion<KernelSocket>>,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     for completion in completions {
         let Completion::Received { key: whose, result: Ok(Some(lease)), more: true } = completion
@@ -64,8 +68,8 @@ fn bytes_of(driver: &mut EpollDriver, key: Key, completions: Vec<Completion>) ->
 #[test]
 fn readiness_that_is_not_there() {
     let mut driver = driver(Vec::new());
-    let (mut peer, socket) = pair(&mut driver);
-    let mut other = TcpStream::from(descriptor(&socket).try_clone().unwrap());
+    let (mut peer, socket) = pair();
+    let mut other = TcpStream::from(socket.0.try_clone().unwrap());
     driver.arm_receive(FIRST, &socket);
     assert!(completions(&mut driver, Wait::No).is_empty());
     peer.write_all(b"lost").unwrap();
@@ -81,8 +85,8 @@ fn readiness_that_is_not_there() {
 #[test]
 fn writability_that_is_not_there() {
     let mut driver = driver(Vec::new());
-    let (mut peer, socket) = pair(&mut driver);
-    let mut other = TcpStream::from(descriptor(&socket).try_clone().unwrap());
+    let (mut peer, socket) = pair();
+    let mut other = TcpStream::from(socket.0.try_clone().unwrap());
     driver.arm_receive(FIRST, &socket);
     assert!(completions(&mut driver, Wait::No).is_empty(), "it is writable, which nobody asked");
     // All that the kernel takes is taken by somebody else.
@@ -152,7 +156,7 @@ fn a_listener_shut_down_under_it() {
 #[test]
 fn an_earlier_tenant_of_a_slot() {
     let mut driver = driver(Vec::new());
-    let (mut early, socket) = pair(&mut driver);
+    let (mut early, socket) = pair();
     driver.arm_receive(FIRST, &socket);
     assert!(completions(&mut driver, Wait::No).is_empty());
     early.write_all(b"early").unwrap();
@@ -164,7 +168,7 @@ fn an_earlier_tenant_of_a_slot() {
     );
     driver.close(socket);
     let second = Key { slot: FIRST.slot, generation: 2 };
-    let (mut late, socket) = pair(&mut driver);
+    let (mut late, socket) = pair();
     driver.arm_receive(second, &socket);
     assert!(completions(&mut driver, Wait::No).is_empty());
     late.write_all(b"late").unwrap();
@@ -177,7 +181,7 @@ fn an_earlier_tenant_of_a_slot() {
 #[test]
 fn bytes_behind_urgent_data() {
     let mut driver = driver(Vec::new());
-    let (mut peer, socket) = pair(&mut driver);
+    let (mut peer, socket) = pair();
     driver.arm_receive(FIRST, &socket);
     peer.write_all(b"before").unwrap();
     SockRef::from(&peer).send_out_of_band(b"!").unwrap();
@@ -209,7 +213,7 @@ fn a_tick_brings_a_bounded_share() {
     let mut driver = EpollDriver::new(&config, Vec::new()).unwrap();
     let mut ends: Vec<_> = (0..PEERS)
         .map(|slot| {
-            let (peer, socket) = pair(&mut driver);
+            let (peer, socket) = pair();
             driver.arm_receive(Key { slot, generation: 0 }, &socket);
             (peer, socket)
         })

@@ -14,12 +14,12 @@ fn driver() -> EpollDriver {
 }
 
 /// Sockets whose receives are armed, and their peers, who have all said something.
-fn speakers(driver: &mut EpollDriver, count: u32) -> Vec<(Key, Socket, TcpStream)> {
+fn speakers(driver: &mut EpollDriver, count: u32) -> Vec<(Key, KernelSocket, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let speaker = |slot| {
         let key = Key { slot, generation: 1 };
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let socket = driver.adopt(listener.accept().unwrap().0);
+        let socket = KernelSocket::from(std::os::fd::OwnedFd::from(listener.accept().unwrap().0));
         driver.arm_receive(key, &socket);
         peer.write_all(b"!").unwrap();
         (key, socket, peer)
@@ -27,14 +27,14 @@ fn speakers(driver: &mut EpollDriver, count: u32) -> Vec<(Key, Socket, TcpStream
     (0..count).map(speaker).collect()
 }
 
-fn completions(driver: &mut EpollDriver) -> Vec<Completion> {
+fn completions(driver: &mut EpollDriver) -> Vec<Completion<KernelSocket>> {
     let mut completions = Vec::new();
     driver.tick(Wait::No, &mut completions);
     completions
 }
 
 /// Recycles what has come; of how many there were bytes.
-fn heard(driver: &mut EpollDriver, completions: Vec<Completion>) -> usize {
+fn heard(driver: &mut EpollDriver, completions: Vec<Completion<KernelSocket>>) -> usize {
     let leases = completions.into_iter().filter_map(|completion| match completion {
         Completion::Received { result, .. } => result.expect("nobody resets"),
         _ => None,

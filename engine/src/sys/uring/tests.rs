@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::error::{SetupError, io_uring_disabled};
+use crate::error::{StartError, io_uring_disabled};
 
 /// A ring on this thread; `None` where the kernel refuses io_uring, which then is checked instead.
 /// With `RINGWIRE_DRIVER=io_uring` a refusal is a failure.
@@ -39,7 +39,7 @@ pub(in crate::sys) fn assert_is_refused(error: RingError) {
         ring.submitter().submit()
     });
     assert!(plain.is_err(), "a plain ring works, and the driver does not: {error:?}");
-    let error = SetupError::from_ring(error, io_uring_disabled(), locked_memory);
+    let error = StartError::from_ring(error, io_uring_disabled(), locked_memory);
     assert!(error.is_io_uring_unavailable(), "epoll would not be taken: {error}");
 }
 
@@ -49,7 +49,7 @@ fn locked_memory() -> Option<(usize, usize)> {
 }
 
 /// What one tick brings; it waits for what must come, but not for ever.
-fn completions(driver: &mut UringDriver, wait: Wait) -> Vec<Completion> {
+fn completions(driver: &mut UringDriver, wait: Wait) -> Vec<Completion<KernelSocket>> {
     let mut completions = Vec::new();
     driver.tick(wait, &mut completions);
     completions
@@ -108,10 +108,11 @@ fn completions_that_overflow_the_queue_are_counted_and_not_lost() {
     let Some(mut driver) = driver_of(&config) else { return };
     assert_eq!(driver.ring.params().cq_entries(), COMPLETION_ENTRIES);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (mut peers, sockets): (Vec<TcpStream>, Vec<Socket>) = (0..PEERS as u32)
+    let (mut peers, sockets): (Vec<TcpStream>, Vec<KernelSocket>) = (0..PEERS as u32)
         .map(|slot| {
             let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let socket = driver.adopt(listener.accept().unwrap().0);
+            let socket =
+                KernelSocket::from(std::os::fd::OwnedFd::from(listener.accept().unwrap().0));
             driver.arm_receive(Key { slot, generation: 0 }, &socket);
             (peer, socket)
         })

@@ -26,6 +26,21 @@ fn a_response_is_a_status_headers_and_a_body() {
 }
 
 #[test]
+fn text_is_text_and_a_401_names_its_scheme() {
+    let text = written(&Response::text(404, "caf\u{e9}\n"), false);
+    assert!(text.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"), "{text}");
+    assert!(text.contains("\r\nContent-Length: 6\r\n") && text.ends_with("\r\n\r\ncaf\u{e9}\n"));
+    let page = written(&Response::html(200, "<p>"), false);
+    assert!(page.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{page}");
+    let text = written(&Response::unauthorized("Bearer", String::from("expired")), false);
+    assert!(text.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{text}");
+    assert!(
+        text.contains("\r\nWWW-Authenticate: Bearer\r\n") && text.ends_with("expired"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_empty_body_has_a_length_where_a_body_could_be() {
     let empty =
         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";

@@ -32,6 +32,29 @@ fn cookies_are_found_by_name_in_any_field() {
     assert_eq!(request.cookies().count(), 4);
 }
 
+/// RFC 6750 §2.1.
+#[test]
+fn bearer_tokens() {
+    let table = [
+        ("", None),
+        ("Authorization: Bearer abc.d-e_f\r\n", Some("abc.d-e_f")),
+        ("authorization:bEARER   abc\r\n", Some("abc")),
+        ("Authorization: Bearer a b\r\n", Some("a b")),
+        ("Authorization: Bearer\r\n", None),
+        ("Authorization: Bearer \r\n", None),
+        ("Authorization: Bearers abc\r\n", None),
+        ("Authorization: Basic abc\r\n", None),
+        ("Authorization: abc\r\n", None),
+        ("Proxy-Authorization: Bearer abc\r\n", None),
+    ];
+    for (line, expected) in table {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n");
+        assert_eq!(parse(head.as_bytes()).unwrap().bearer_token(), expected, "{line}");
+    }
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \xff\r\n\r\n";
+    assert_eq!(parse(head).unwrap().bearer_token(), None);
+}
+
 #[test]
 fn a_body_is_attached_and_then_there() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
