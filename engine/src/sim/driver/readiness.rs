@@ -85,6 +85,11 @@ impl SimDriver {
             readiness.seen = readiness.seen.saturating_sub(1);
             let completion = match turn {
                 Turn::Listener => self.take_listener_turn(),
+                // What the client answers comes behind the completion of what it has got.
+                Turn::Socket(number) if self.has_sent(number) => {
+                    self.readiness().turns.push_back(turn);
+                    None
+                }
                 Turn::Socket(number) => self.take_socket_turn(number),
             };
             if let Some(completion) = completion {
@@ -168,6 +173,10 @@ impl SimDriver {
         }
         self.queue_listener();
         completion
+    }
+
+    fn has_sent(&self, number: i32) -> bool {
+        self.sockets.get(&number).is_some_and(|socket| socket.send_ends)
     }
 
     fn take_socket_turn(&mut self, number: i32) -> Option<Completion<SimSocket>> {

@@ -100,6 +100,11 @@ impl EpollDriver {
 
     /// One turn of a socket.
     fn receive(&mut self, key: Key) -> Option<Completion<KernelSocket>> {
+        if self.has_sent(key) {
+            // What the peer answers comes behind the completion of what it has got.
+            self.ready.push_back(Ready::Socket(key));
+            return None;
+        }
         let state = self.sockets.get_mut(key)?;
         state.is_queued = false;
         match state.receive {
@@ -108,6 +113,14 @@ impl EpollDriver {
             Receive::Once => self.receive_into_pool(key, false),
             Receive::Fill(index) => self.receive_into_own(key, index),
         }
+    }
+
+    /// Whether the completion of a send has yet to be handed out: only a tick with more than its share
+    /// leaves any.
+    fn has_sent(&self, key: Key) -> bool {
+        let is_its =
+            |done: &Completion<_>| matches!(done, Completion::Sent { key: its, .. } if *its == key);
+        self.done.iter().any(is_its)
     }
 
     fn receive_into_pool(
