@@ -274,9 +274,12 @@ fn a_refused_peer_that_never_stops_sending_is_cut_off() {
         }
     }
     let metrics = server.handle().metrics();
-    // The connection of the first request would have stayed: what comes before its response is out
-    // is input of the next request, and too much of it.
-    assert_eq!((metrics.violations, metrics.messages_received), (whats.len() as u64, 0));
+    // The connections of the first two requests would have stayed. What comes before the response is
+    // out is input of the next request, and too much of it: always behind the long response, and
+    // behind the short one if the flood is faster than the word that it is out.
+    let few = whats.len() as u64;
+    assert!((few..=2 * few).contains(&metrics.violations), "{}", metrics.violations);
+    assert_eq!(metrics.messages_received, 0);
     assert_eq!(calls.rest(server), [], "there was no connection");
 }
 

@@ -4,7 +4,7 @@
 use ringwire_proto::CloseCode;
 
 use super::ending::Ending;
-use super::slot::{Marks, PeerSide, Session, Stage};
+use super::slot::{Failing, Marks, PeerSide, Session, Stage};
 use super::tally::Tally;
 use super::write_buffer::CONTROL_FRAME_BYTES_MAX;
 use crate::shard::core::Core;
@@ -16,8 +16,8 @@ pub(super) const WRITE_BUFFER_FULL: (CloseCode, &str) =
 impl<S> Session<S> {
     /// Has the shard fail this connection as soon as no callback runs.
     pub(crate) fn fail_later(&mut self, core: &mut Core, code: CloseCode, reason: &'static str) {
-        if !self.failing {
-            self.failing = true;
+        if !self.is_failing() {
+            self.failing = Failing::Fail;
             core.failing.push_back((self.key, Ending::Fail(code, reason)));
         }
     }
@@ -25,7 +25,7 @@ impl<S> Session<S> {
     /// Has the shard cut this connection off as soon as no callback runs. Nothing is queued any
     /// more until then, and no message handed out.
     pub(crate) fn terminate_later(&mut self, core: &mut Core) {
-        self.failing = true;
+        self.failing = Failing::CutOff;
         core.failing.push_back((self.key, Ending::CutOff));
     }
 
@@ -34,7 +34,7 @@ impl<S> Session<S> {
     pub(crate) fn close(&mut self, core: &mut Core, code: CloseCode, reason: &str) {
         // It may turn out only now that what was published in this tick does not fit.
         self.serve_published(core);
-        let (code, reason) = if self.failing { WRITE_BUFFER_FULL } else { (code, reason) };
+        let (code, reason) = if self.is_failing() { WRITE_BUFFER_FULL } else { (code, reason) };
         self.begin_close(core, code, reason);
     }
 

@@ -67,7 +67,7 @@ impl<S> Session<S> {
     ) -> SendStatus {
         self.serve_published(core);
         // Behind a message that did not fit nothing smaller may slip in: that would be a hole.
-        if self.stage != Stage::Open || self.failing {
+        if self.stage != Stage::Open || self.is_failing() {
             return SendStatus::Dropped;
         }
         if !self.has_room(core, frame_bytes) {
@@ -124,7 +124,7 @@ impl<S> Session<S> {
         let wanted = pieces.filter(|piece| subscriptions.contains(piece.topic));
         let bytes = wanted.map(|piece| piece.bytes_after(position)).sum();
         let fits = self.has_room(core, bytes);
-        if bytes > 0 && self.stage == Stage::Open && !self.failing {
+        if bytes > 0 && self.stage == Stage::Open && !self.is_failing() {
             let short = core.log.short();
             for index in indexes {
                 let piece = core.log.piece(index);
@@ -168,7 +168,7 @@ impl<S> Session<S> {
     /// Published bytes count like sent ones, but there is nobody to be answered.
     #[inline]
     fn take_parts(&mut self, core: &mut Core, parts: &[Part], bytes: usize) {
-        if self.stage != Stage::Open || self.failing || bytes == 0 {
+        if self.stage != Stage::Open || self.is_failing() || bytes == 0 {
             return;
         }
         let fits = self.has_room(core, bytes);
@@ -199,7 +199,7 @@ impl<S> Session<S> {
     fn take_frames_that_fit(&mut self, core: &mut Core, part: &Part) {
         for frame in frames(part.run()) {
             // Behind what did not fit nothing slips in, where that closes the connection.
-            if self.failing || !self.has_room(core, frame.as_slice().len()) {
+            if self.is_failing() || !self.has_room(core, frame.as_slice().len()) {
                 self.overflow(core);
                 continue;
             }

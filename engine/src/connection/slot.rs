@@ -62,6 +62,16 @@ pub(crate) enum PeerSide {
     Ended,
 }
 
+/// Whether the connection is in the shard's list of connections to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failing {
+    No,
+    /// To be closed.
+    Fail,
+    /// To be cut off: the handler hears nothing more of it but its end.
+    CutOff,
+}
+
 /// Which receive is armed.
 ///
 /// ```text
@@ -156,7 +166,7 @@ pub(crate) struct Session<S> {
     /// A send is in flight.
     pub(crate) sending: bool,
     /// In the shard's list of connections to fail.
-    pub(crate) failing: bool,
+    pub(crate) failing: Failing,
     pub(crate) peer_side: PeerSide,
     /// A message or frame is unfinished since `since_ms`.
     pub(crate) mid_message: bool,
@@ -197,7 +207,7 @@ impl<S> Slot<S> {
                 told: Told::Nothing,
                 receiving: Receiving::No,
                 sending: false,
-                failing: false,
+                failing: Failing::No,
                 peer_side: PeerSide::Open,
                 mid_message: false,
                 outgoing: Outgoing::server(),
@@ -244,11 +254,17 @@ impl<S> Session<S> {
         self.in_time.read(bytes);
     }
 
+    /// Whether it is in the shard's list of connections to fail: nothing is queued any more.
+    #[inline]
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing != Failing::No
+    }
+
     /// Whether the handler gets what comes: not behind our Close, and not while the connection is
-    /// about to be failed or cut off.
+    /// about to be cut off.
     #[inline]
     pub(crate) fn is_served(&self) -> bool {
-        self.stage == Stage::Open && !self.failing
+        self.stage == Stage::Open && self.failing != Failing::CutOff
     }
 
     /// Whether what comes from the peer is looked at. Otherwise it has said its last word, or been

@@ -10,7 +10,7 @@ use super::core::drop_guarded;
 use super::lent::Lent;
 use crate::connection::connections::Tenant;
 use crate::connection::ending::Ending;
-use crate::connection::slot::{PeerSide, Receiving, Slot, Stage};
+use crate::connection::slot::{Failing, PeerSide, Receiving, Slot, Stage};
 use crate::driver::{Driver, Errno, Key};
 use crate::handler::Handler;
 use crate::protocol::response::respond;
@@ -28,7 +28,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             Stage::Open | Stage::Closing => {
                 session.begin_close(&mut self.core, code, reason);
                 // Only now: behind what did not fit nothing that was published may slip in.
-                session.failing = false;
+                session.failing = Failing::No;
                 session.expect_no_more(&mut self.core);
                 self.tell_closed(key, code, reason);
             }
