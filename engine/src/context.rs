@@ -198,7 +198,11 @@ impl<H: Handler> Context<'_, H> {
     /// Whether a connection of this shard is open: sending to it has an effect. `false` for a
     /// connection of another shard.
     pub fn is_open(&mut self, id: ConnId) -> bool {
-        matches!(self.find(id), Named::Here(session, _) if session.is_served())
+        let session = match self.find(id) {
+            Named::Here(session, _) => session,
+            Named::Elsewhere(_) | Named::Gone => return false,
+        };
+        session.stage == Stage::Open && !session.is_failing()
     }
 
     /// Gives a command to a shard, this one or another, whose handler gets it in

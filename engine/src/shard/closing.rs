@@ -11,7 +11,7 @@ use super::receive::tell_closed;
 use super::{Shard, guard};
 use crate::driver::{Driver, Errno, Key};
 use crate::handler::Handler;
-use crate::slot::{Ending, PeerSide, Receiving, Stage};
+use crate::slot::{Ending, Failing, PeerSide, Receiving, Stage};
 
 impl<H: Handler, D: Driver> Shard<H, D> {
     /// Fails a connection (RFC 6455 §7.1.7): our Close goes out, and the peer's is not
@@ -25,7 +25,7 @@ impl<H: Handler, D: Driver> Shard<H, D> {
             Stage::Open | Stage::Closing => {
                 session.begin_close(&mut self.core, code, reason);
                 // Only now: behind what did not fit nothing that was published may slip in.
-                session.failing = false;
+                session.failing = Failing::No;
                 session.expect_no_more(&mut self.core);
                 self.tell_closed(key, code, reason);
             }
