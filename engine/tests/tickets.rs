@@ -228,3 +228,73 @@ fn early_bytes_up_to_their_bound() {
     wait_until("both are counted", || handle.metrics().tickets_late == 2);
     assert_eq!(handle.metrics().violations, 2);
 }
+
+/// Gives every ticket to a thread, which gives it back to the shard as a command: for a state that
+/// no thread may have. Commands that hold tickets may be lost at the end of a server, too.
+struct Returning {
+    threads: Sender<Ticket<Returning>>,
+}
+
+impl Handler for Returning {
+    type State = std::rc::Rc<str>;
+    type Command = Ticket<Self>;
+
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_, Self>,
+        _request: &Request<'_>,
+        _offer: &Offer<'_>,
+    ) -> Upgrade<Self::State> {
+        let ticket = cx.ticket();
+        let later = Upgrade::later(&ticket);
+        self.threads.send(ticket).unwrap();
+        later
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>, name: &mut Self::State) {
+        conn.send(&**name);
+    }
+
+    fn on_command(&mut self, cx: &mut Context<'_, Self>, ticket: Ticket<Self>) {
+        cx.answer(ticket, Upgrade::accept("of this thread".into()));
+    }
+}
+
+#[test]
+fn tickets_that_come_back_as_commands() {
+    let (sender, tickets) = channel();
+    let sender = Mutex::new(sender);
+    let server = TestServer::start(2, patient(), move |_| {
+        let threads = sender.lock().unwrap().clone();
+        Returning { threads }
+    });
+    let handle = server.handle();
+    for _ in 0..10 {
+        let mut client = begin_at(server.addr());
+        let ticket = tickets.recv_timeout(PATIENCE).unwrap();
+        handle.command(ticket.shard(), ticket).unwrap();
+        assert_eq!(client.read_status(), 101);
+        assert_eq!(client.read_frame(), ServerFrame::text("of this thread"));
+    }
+    // To the wrong shard: it is dropped, and answered with 500.
+    let mut client = begin_at(server.addr());
+    let ticket = tickets.recv_timeout(PATIENCE).unwrap();
+    handle.command(1 - ticket.shard(), ticket).unwrap();
+    assert_eq!(client.read_last_response().status, 500);
+    drop(client);
+    // Given back when nobody takes it any more.
+    let mut client = begin_at(server.addr());
+    let ticket = tickets.recv_timeout(PATIENCE).unwrap();
+    handle.stop();
+    assert_eq!(client.read_last_response().status, 503);
+    drop(client);
+    server.stop().unwrap();
+    assert_eq!(handle.command(0, ticket), Err(ringwire::HandleError::Stopped));
+    assert_eq!(handle.metrics().panics, 1);
+}
+
+fn begin_at(addr: std::net::SocketAddr) -> RawClient {
+    let mut client = RawClient::connect(addr);
+    client.send(&handshake());
+    client
+}
