@@ -34,27 +34,32 @@ pub(super) struct SocketState {
 // The io_uring driver needs nothing for an idle connection; `docs/memory.md` has the sum.
 const _: () = assert!(size_of::<SocketState>() <= 32);
 
+/// Entries are allocated so many at a time: an array that grows by doubling would be copied, and leave
+/// its copies to the allocator. 1,024: 28 KiB.
+const CHUNK: usize = 1_024;
+
 /// By slot; `None` where there was no tenant yet.
 #[derive(Default)]
 pub(super) struct Sockets {
-    states: Vec<Option<SocketState>>,
+    chunks: Vec<Box<[Option<SocketState>]>>,
 }
 
 impl Sockets {
     /// The state of a tenant that epoll was told of; `None` of an earlier one.
     #[inline]
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut SocketState> {
-        let state = self.states.get_mut(key.slot as usize)?.as_mut()?;
+        let slot = key.slot as usize;
+        let state = self.chunks.get_mut(slot / CHUNK)?[slot % CHUNK].as_mut()?;
         (state.generation == key.generation).then_some(state)
     }
 
     /// A new tenant of a slot, in the place of the earlier one.
     pub(super) fn insert(&mut self, key: Key, fd: RawFd) {
         let slot = key.slot as usize;
-        if slot >= self.states.len() {
-            self.states.resize_with(slot + 1, || None);
+        while self.chunks.len() <= slot / CHUNK {
+            self.chunks.push((0..CHUNK).map(|_| None).collect());
         }
-        self.states[slot] = Some(SocketState {
+        self.chunks[slot / CHUNK][slot % CHUNK] = Some(SocketState {
             generation: key.generation,
             fd,
             receive: Receive::Off,
