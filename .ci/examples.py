@@ -135,7 +135,7 @@ def check_listens_where_a_name_points():
 
 
 def check_listens_on_unix_sockets_too():
-    for name in NAMES:
+    for name in OWN_PORT:
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/ws.sock"
             # As a server leaves it that was killed.
