@@ -6,7 +6,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{self, Child, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use harness::folder::Folder;
 use harness::{Echo, PATIENCE, RawClient, ServerFrame, builder, handshake, text, wait_until};
@@ -53,13 +53,13 @@ fn serve(address: String) {
 #[test]
 fn more_clients_than_descriptors() {
     if let Ok(address) = env::var(ADDRESS) {
-        let pid = process::id().to_string();
-        let limited = Command::new("prlimit").args(["--pid", &pid, "--nofile=80:80"]).status();
-        assert!(limited.expect("util-linux is there").success());
         return serve(address);
     }
     let folder = Folder::new();
-    let _server = spawn(&folder, "more_clients_than_descriptors");
+    // A shell, since the limit must be there before the server raises it.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 80 && exec \"$0\" \"$@\""]).arg(this_binary());
+    let _server = spawn_by(limited, &folder, "more_clients_than_descriptors");
     let mut clients: Vec<RawClient> =
         (0..200).map(|_| RawClient::connect_unix(&folder.addr())).collect();
     for client in &mut clients {
@@ -92,8 +92,16 @@ impl Drop for Killed {
     }
 }
 
+fn this_binary() -> PathBuf {
+    env::current_exe().expect("a test knows its binary")
+}
+
 fn spawn(folder: &Folder, test: &str) -> Killed {
-    let mut child = Command::new(env::current_exe().expect("a test knows its binary"))
+    spawn_by(Command::new(this_binary()), folder, test)
+}
+
+fn spawn_by(mut command: Command, folder: &Folder, test: &str) -> Killed {
+    let mut child = command
         .args(["--exact", test, "--nocapture"])
         .env(ADDRESS, folder.listen())
         .stdout(Stdio::piped())
@@ -122,7 +130,7 @@ fn a_relative_path() {
         assert!(fs::symlink_metadata(socket).is_err(), "it is removed");
         return;
     }
-    let mut alone = Command::new(env::current_exe().unwrap());
+    let mut alone = Command::new(this_binary());
     alone.args(["--exact", "a_relative_path"]).env(ADDRESS, "1");
     let output = alone.current_dir(folder.socket().parent().unwrap()).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);

@@ -6,11 +6,21 @@ use std::net::{TcpListener, TcpStream};
 use socket2::SockRef;
 
 use super::*;
+use crate::driver::Socket as _;
 
 fn driver() -> EpollDriver {
     let config =
         RingConfig { receive_buffers_min: 64, receive_buffers_max: 64, ..RingConfig::default() };
     EpollDriver::new(&config, Vec::new()).expect("every Linux has epoll")
+}
+
+/// Loopback may pass bytes on a little later, on a busy machine.
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < until, "it does not come to be");
+        std::thread::yield_now();
+    }
 }
 
 /// Sockets whose receives are armed, and their peers, who have all said something.
@@ -22,6 +32,7 @@ fn speakers(driver: &mut EpollDriver, count: u32) -> Vec<(Key, KernelSocket, Tcp
         let socket = KernelSocket::from(std::os::fd::OwnedFd::from(listener.accept().unwrap().0));
         driver.arm_receive(key, &socket);
         peer.write_all(b"!").unwrap();
+        wait_until(|| socket.unread_bytes() > 0);
         (key, socket, peer)
     };
     (0..count).map(speaker).collect()
@@ -74,6 +85,10 @@ fn a_turn_may_bring_nothing() {
     let mut driver = driver();
     let speakers = speakers(&mut driver, 1);
     SockRef::from(&speakers[0].2).send_out_of_band(b"?").unwrap();
+    // Only once it has come can it be looked at.
+    let peek = libc::MSG_OOB | libc::MSG_PEEK;
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    wait_until(|| SockRef::from(&speakers[0].1.0).recv_with_flags(&mut byte, peek).is_ok());
     let first = completions(&mut driver);
     assert_eq!(heard(&mut driver, first), 1);
     assert_eq!(driver.completions_waiting(), 1);
