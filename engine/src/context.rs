@@ -14,9 +14,9 @@ use crate::connection::send_status::{SendCounts, SendStatus};
 use crate::connection::slot::{Session, Stage};
 use crate::driver::Key;
 use crate::error::{HandleError, TooManyTimers};
-use crate::handle::{Handle, encode};
+use crate::handle::Handle;
 use crate::handler::{Handler, Upgrade};
-use crate::message::AsMessage;
+use crate::message::{AsMessage, encode};
 use crate::shard::addressees::Addressees;
 use crate::shard::app_timers::TimerId;
 use crate::shard::core::Core;
@@ -194,7 +194,6 @@ impl<H: Handler> Context<'_, H> {
         match self.find(id) {
             Named::Here(session, core) => {
                 session.close(core, code, reason);
-                self.settle();
             }
             Named::Gone => {}
             Named::Elsewhere(shard) => {

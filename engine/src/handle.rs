@@ -9,14 +9,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringwire_proto::{CloseCode, Message, Opcode, append_frame, frame_header_bytes};
+use ringwire_proto::{CloseCode, Message};
 use socket2::{SockRef, Type};
 
 pub use self::waiting::Waiting;
 use crate::connection::conn_id::ConnId;
 use crate::connection::send_status::{SendCounts, SendStatus};
 use crate::error::HandleError;
-use crate::message::AsMessage;
+use crate::message::{AsMessage, encode};
 use crate::metrics::Metrics;
 use crate::server::driver_choice::DriverKind;
 use crate::shard::addressees::Addressees;
@@ -321,15 +321,6 @@ fn prepare(socket: &OwnedFd) {
     let socket = SockRef::from(socket);
     let _ = socket.set_nonblocking(false);
     let _ = socket.set_tcp_nodelay(true);
-}
-
-/// The frame of a message, in memory of its own.
-pub(crate) fn encode(message: Message<'_>) -> Vec<u8> {
-    let payload = message.payload();
-    let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
-    let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
-    append_frame(&mut frame, opcode, payload);
-    frame
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringwire_proto::Message;
+use ringwire_proto::{Message, append_frame};
 
 /// What `send` and `publish` take: `str` and `String` as text, `[u8]`, `[u8; N]`, `Vec<u8>` and
 /// [`Bytes`] as binary, a received [`Message`] as it was; and references to them, `Box`, `Rc`, `Arc`
@@ -27,42 +27,24 @@ impl AsMessage for Message<'_> {
     }
 }
 
-impl AsMessage for str {
-    #[inline]
-    fn as_message(&self) -> Message<'_> {
-        Message::Text(self)
-    }
+/// For what is text, or binary.
+macro_rules! as_message {
+    ($kind:ident: $($owner:ty),*) => {
+        $(
+            impl AsMessage for $owner {
+                #[inline]
+                fn as_message(&self) -> Message<'_> {
+                    Message::$kind(self)
+                }
+            }
+        )*
+    };
 }
 
-impl AsMessage for String {
-    #[inline]
-    fn as_message(&self) -> Message<'_> {
-        Message::Text(self)
-    }
-}
-
-impl AsMessage for [u8] {
-    #[inline]
-    fn as_message(&self) -> Message<'_> {
-        Message::Binary(self)
-    }
-}
+as_message!(Text: str, String);
+as_message!(Binary: [u8], Vec<u8>, Bytes);
 
 impl<const N: usize> AsMessage for [u8; N] {
-    #[inline]
-    fn as_message(&self) -> Message<'_> {
-        Message::Binary(self)
-    }
-}
-
-impl AsMessage for Vec<u8> {
-    #[inline]
-    fn as_message(&self) -> Message<'_> {
-        Message::Binary(self)
-    }
-}
-
-impl AsMessage for Bytes {
     #[inline]
     fn as_message(&self) -> Message<'_> {
         Message::Binary(self)
@@ -90,6 +72,13 @@ impl<T: AsMessage + ToOwned + ?Sized> AsMessage for Cow<'_, T> {
     fn as_message(&self) -> Message<'_> {
         (**self).as_message()
     }
+}
+
+/// The frame of a message, in memory of its own.
+pub(crate) fn encode(message: Message<'_>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    append_frame(&mut frame, message.opcode(), message.payload());
+    frame
 }
 
 #[cfg(test)]

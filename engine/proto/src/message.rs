@@ -5,6 +5,7 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::error::ProtocolError;
+use crate::frame::Opcode;
 
 /// A whole data message (RFC 6455 §5.6), borrowed from whoever holds its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,15 @@ impl<'a> Message<'a> {
         match *self {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes,
+        }
+    }
+
+    /// The opcode of a frame that carries the whole message (RFC 6455 §5.6).
+    #[inline]
+    pub const fn opcode(&self) -> Opcode {
+        match self {
+            Message::Text(_) => Opcode::Text,
+            Message::Binary(_) => Opcode::Binary,
         }
     }
 

@@ -87,7 +87,7 @@ impl<K: MaskKeys> Outgoing<K> {
     /// Appends a message in one frame; `false`, and nothing appended, if our Close is out.
     #[inline]
     pub fn message(&mut self, out: &mut Vec<u8>, message: Message<'_>) -> bool {
-        let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
+        let opcode = message.opcode();
         self.frame(out, true, opcode, message.payload())
     }
 

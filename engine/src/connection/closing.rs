@@ -9,7 +9,7 @@ use super::tally::Tally;
 use super::write_buffer::CONTROL_FRAME_BYTES_MAX;
 use crate::shard::core::Core;
 
-/// What a connection is closed with for [`Overflow::Close`].
+/// What a connection is closed with for [`Overflow::Close`](crate::Overflow::Close).
 pub(super) const WRITE_BUFFER_FULL: (CloseCode, &str) =
     (CloseCode::TRY_AGAIN_LATER, "write buffer full");
 

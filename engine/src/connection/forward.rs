@@ -42,7 +42,7 @@ struct Shown {
 
 impl Shown {
     fn of(message: Message<'_>) -> Self {
-        let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
+        let opcode = message.opcode();
         let payload = message.payload();
         Self { address: payload.as_ptr().addr(), bytes: payload.len(), opcode }
     }

@@ -1,5 +1,5 @@
 //! Whether what had come before a deadline has been looked at, so that nobody is ended for silence
-//! while his bytes wait. Asked by `shard/deadlines.rs`, told of by `slot.rs`.
+//! while his bytes wait. Asked by `shard/deadlines.rs`, told of by `connection/slot.rs`.
 
 /// What had come before a deadline and has not been looked at: completions that wait to be handed
 /// out, and bytes that no receive has taken. Both are asked for once per deadline: what comes later

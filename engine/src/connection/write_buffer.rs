@@ -2,7 +2,7 @@
 //! *open* buffer behind them, to which new frames are appended. Also the pool of open buffers, so
 //! that an idle connection owns none.
 //!
-//! Bytes leave in the order in which they were appended. Limits are checked in `slot.rs`.
+//! Bytes leave in the order in which they were appended. Limits are checked in `outbox.rs`.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::{Handle, IS_SHARD, encode};
+use super::{Handle, IS_SHARD};
 use crate::connection::conn_id::ConnId;
 use crate::error::HandleError;
-use crate::message::AsMessage;
+use crate::message::{AsMessage, encode};
 use crate::shard::mailbox::{Command, Mailbox};
 
 /// The calls of a [`Handle`] that wait while a shard's queue is full: those whose names end in

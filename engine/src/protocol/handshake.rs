@@ -10,8 +10,7 @@ use crate::connection::deadlines::look_anew;
 use crate::connection::slot::{Session, Slot, Stage, Told};
 use crate::driver::Socket;
 use crate::handler::{Accept, Answer, Handler, Upgrade};
-use crate::shard::core::Core;
-use crate::shard::core::drop_guarded;
+use crate::shard::core::{Core, drop_guarded};
 use crate::shard::lent::Lent;
 
 /// If the connection has been upgraded: opens it, and takes the frames that came behind the head.

@@ -62,7 +62,8 @@ pub(crate) fn refuse<S>(
     respond(core, session, &error.response(), head_only);
 }
 
-/// What an upgrade beyond the limits is answered with (RFC 9110 §15.6.4, §10.2.3).
+/// What is answered when the server cannot now: to an upgrade beyond the limits, and in place of an
+/// answer that does not come (RFC 9110 §15.6.4, §10.2.3).
 pub(crate) fn try_again_later() -> Response {
     let response = Response::new(503).header("Retry-After", RETRY_AFTER_S);
     response.expect("a header that may be sent")

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::config::TickLimits;
 use crate::connection::conn_id::ConnId;
 use crate::connection::send_status::{SendCounts, SendStatus};
 use crate::driver::Key;
 use crate::error::HandleError;
 use crate::shard::mailbox::Command;
 
-/// Connections that one command names. 512: as many as a tick takes commands, so that a long list
-/// does not make a tick long.
-const KEYS_MAX: usize = 512;
+/// Connections that one command names: as many as a tick takes commands, so that a long list does not
+/// make a tick long.
+const KEYS_MAX: usize = TickLimits::DEFAULT.taken_max;
 
 #[derive(Default)]
 pub(crate) struct Addressees {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringwire_proto::frame_header_bytes;
-use ringwire_proto::{HeadLimits, IncomingLimits, Message, Opcode, append_frame};
+use ringwire_proto::{HeadLimits, IncomingLimits, Message, append_frame};
 
 use super::date::Date;
 use super::guard::guard;
@@ -19,6 +19,7 @@ use crate::connection::write_buffer::BufferPool;
 use crate::driver::Key;
 use crate::fanout::publish_log::PublishLog;
 use crate::fanout::topic::{Moved, Topics};
+use crate::message::encode;
 use crate::metrics::Metrics;
 use crate::shard::timer_wheel::TimerWheel;
 
@@ -125,16 +126,15 @@ impl Core {
     /// Publishes a message of this shard to every subscriber everywhere.
     pub(crate) fn publish(&mut self, topic: &str, message: Message<'_>) {
         self.metrics.publishes += 1;
-        let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
-        let payload = message.payload();
         if !self.is_one_of_many {
+            let payload = message.payload();
             let bytes = frame_header_bytes(payload.len()) + payload.len();
-            return self.publish_here(topic, bytes, |out| append_frame(out, opcode, payload));
+            return self.publish_here(topic, bytes, |out| {
+                append_frame(out, message.opcode(), payload);
+            });
         }
-        let mut frame = Vec::with_capacity(frame_header_bytes(payload.len()) + payload.len());
-        append_frame(&mut frame, opcode, payload);
         let topic = self.topics.name(topic);
-        self.publish_everywhere(topic, frame.into());
+        self.publish_everywhere(topic, encode(message).into());
     }
 
     /// Publishes an encoded frame of a foreign thread to every subscriber everywhere.

@@ -21,7 +21,7 @@ pub(crate) struct Lent<'a, H: Handler, K> {
 
 impl<H: Handler, K: Socket> Lent<'_, H, K> {
     /// Calls a callback about an open connection; `None` if it has panicked. The caller then fails
-    /// the connection ([`PANICKED`](super::receive::PANICKED)).
+    /// the connection ([`PANICKED`](crate::protocol::websocket::PANICKED)).
     #[inline]
     pub(crate) fn call<R>(
         &mut self,

@@ -1,18 +1,16 @@
 //! Opening handshakes and requests that are answered later. Meanwhile the connection keeps its
 //! request head and what comes behind it, bounded and unparsed.
 
-use ringwire_proto::{Method, Request, Response};
+use ringwire_proto::{Request, Response};
 
 use super::Shard;
-use super::core::Core;
-use super::core::drop_guarded;
+use super::core::{Core, drop_guarded};
 use super::lent::Lent;
-use crate::config::RETRY_AFTER_S;
 use crate::connection::slot::{Awaiting, PeerSide, Pending, Session, Slot, Stage};
 use crate::driver::{Driver, Key, Socket};
 use crate::handler::{Answer, Handler, Upgrade};
 use crate::protocol::handshake::{decide_upgrade, open_and_take};
-use crate::protocol::response::{reply, respond};
+use crate::protocol::response::{is_head, reply, respond, try_again_later};
 use crate::protocol::websocket::Failure;
 use crate::shard::place::Place;
 use crate::ticket::Verdict;
@@ -43,9 +41,9 @@ impl<H: Handler, D: Driver> Shard<H, D> {
     pub(super) fn refuse_awaiting(&mut self, key: Key) {
         let Self { connections, core, .. } = self;
         let session = &mut connections.get_mut(key).expect("looked up by the caller").session;
-        let response = Response::new(503).header("Retry-After", RETRY_AFTER_S);
-        let head_only = end_waiting(session).is_some_and(|awaiting| is_head(core, &awaiting.head));
-        respond(core, session, &response.expect("a header that may be sent"), head_only);
+        let head_only =
+            end_waiting(session).is_some_and(|awaiting| asks_for_head(core, &awaiting.head));
+        respond(core, session, &try_again_later(), head_only);
     }
 }
 
@@ -65,8 +63,8 @@ fn end_waiting<S>(session: &mut Session<S>) -> Option<Awaiting> {
     }
 }
 
-fn is_head(core: &Core, head: &[u8]) -> bool {
-    Request::parse(head, &core.head_limits).is_ok_and(|request| request.method() == Method::Head)
+fn asks_for_head(core: &Core, head: &[u8]) -> bool {
+    Request::parse(head, &core.head_limits).is_ok_and(|request| is_head(&request))
 }
 
 fn conclude<H: Handler, K: Socket>(
@@ -78,7 +76,7 @@ fn conclude<H: Handler, K: Socket>(
     let Awaiting { head, mut early, .. } =
         end_waiting(session).expect("a connection that awaits an answer knows for what");
     let request = Request::parse(&head, &lent.core.head_limits).expect("it was parsed before");
-    let head_only = request.method() == Method::Head;
+    let head_only = is_head(&request);
     let offer = request.upgrade().expect("it was checked before");
     match (verdict, offer) {
         (Verdict::Upgrade(upgrade), Some(offer)) if session.peer_side == PeerSide::Open => {

@@ -79,6 +79,33 @@ fn sends_that_are_over_come_first() {
     assert_eq!(heard(&mut driver, completions), 1);
 }
 
+/// More sends are over than one tick hands out. What a peer says may answer what it has got, so it
+/// comes behind the completion of that: it used to be taken for early input of the request before.
+#[test]
+fn an_answer_comes_behind_the_send_that_it_answers() {
+    let mut driver = driver();
+    let speakers = speakers(&mut driver, 2);
+    let [(late, late_socket, _peer), (key, socket, _other)] = &speakers[..] else { unreachable!() };
+    for _ in 0..SENT_PER_TICK_MAX {
+        driver.send(*key, socket, Outbound::Own(vec![0]), 0);
+    }
+    driver.send(*late, late_socket, Outbound::Own(b"a response".to_vec()), 0);
+    let (mut is_sent, mut is_heard) = (false, false);
+    while !is_heard {
+        for completion in completions(&mut driver) {
+            match completion {
+                Completion::Sent { key, .. } => is_sent |= key == *late,
+                Completion::Received { key, result, .. } => {
+                    assert!(is_sent || key != *late, "heard before its send was over");
+                    is_heard |= key == *late;
+                    driver.recycle(result.unwrap().expect("bytes"));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// Only a receive that finds nothing shows that nothing lies behind urgent data.
 #[test]
 fn a_turn_may_bring_nothing() {

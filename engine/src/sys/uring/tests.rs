@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::driver::Socket as _;
 use crate::error::{StartError, io_uring_disabled};
 
 /// A ring on this thread; `None` where the kernel refuses io_uring, which then is checked instead.
@@ -43,7 +44,7 @@ pub(in crate::sys) fn assert_is_refused(error: RingError) {
     assert!(error.is_io_uring_unavailable(), "epoll would not be taken: {error}");
 }
 
-/// What rings may lock, as `starting.rs` asks for it.
+/// What rings may lock, as `server/starting.rs` asks for it.
 fn locked_memory() -> Option<(usize, usize)> {
     super::super::limits::locked_memory_bytes_max().map(|limit_bytes| (0, limit_bytes))
 }
@@ -144,5 +145,38 @@ fn completions_that_overflow_the_queue_are_counted_and_not_lost() {
     for (slot, bytes) in received.iter().enumerate() {
         let sent: Vec<u8> = (1..=ROUNDS).flat_map(|round| [slot as u8, round as u8]).collect();
         assert_eq!(*bytes, sent);
+    }
+}
+
+/// A multishot receive may take what is unread and then wait for the event that has told it of the
+/// shutdown already (seen on Linux 6.18, under load): a server that was to stop waited for ever. So it
+/// is cancelled, but only then: a crowd that is silent costs nothing more.
+#[test]
+fn a_receive_is_cancelled_where_something_is_unread() {
+    let Some(mut driver) = driver() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (slot, said) in [(0, &b""[..]), (1, b"unread")] {
+        let key = Key { slot, generation: 1 };
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = KernelSocket::from(OwnedFd::from(listener.accept().unwrap().0));
+        driver.arm_receive(key, &socket);
+        assert!(completions(&mut driver, Wait::No).is_empty());
+        peer.write_all(said).unwrap();
+        while (socket.unread_bytes() as usize) < said.len() {
+            std::thread::yield_now();
+        }
+        driver.shut_down(key, &socket);
+        let queued = driver.ring.submission().len();
+        assert_eq!(queued, usize::from(!said.is_empty()), "{said:?}");
+        while !completions(&mut driver, PATIENCE).into_iter().any(|completion| match completion {
+            Completion::Received { result, more, .. } => {
+                if let Ok(Some(lease)) = result {
+                    driver.recycle(lease);
+                }
+                !more
+            }
+            other => panic!("nothing but a receive is in flight: {other:?}"),
+        }) {}
+        driver.close(socket);
     }
 }
